@@ -1,0 +1,20 @@
+//! The operations of a transformer: `forward`, `tangent` (forward mode) and `backward` (reverse mode)
+//! of each, side by side in one file.
+//!
+//! *What it is not.* No model, no parameters, no directions: kernels see slices and views.
+//!
+//! *What must stay true* (contract C1). Every kernel gives the bits of its scalar definition in
+//! [`twin`], on every instruction set, for every thread count and every split of the batch. Work is
+//! split over threads only where no result depends on the split: over rows, or over output columns.
+//! A reduction over a row of `n` values pads it with +0 to a multiple of 16, gives element `i` to
+//! virtual lane `i % 16` and folds the lanes with [`crate::simd::tree_sum`].
+//!
+//! Shape legend: `T` rows (tokens of all sequences of the batch), `D` features, `H` heads, `K` key and
+//! value heads, `V` vocabulary; `m × k × n` in a matmul. A wrong shape is our bug: it asserts, naming
+//! both shapes.
+
+mod context;
+pub mod reduce;
+pub mod twin;
+
+pub use context::{Context, Profile};

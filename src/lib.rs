@@ -1,0 +1,10 @@
+//! zofo fine-tunes transformer language models on servers without GPUs.
+//!
+//! Zeroth-order methods need only forward passes and inference memory; zofo runs them, and hybrids
+//! that backpropagate only where it pays, over memory-mapped weights with hand-vectorised kernels
+//! whose results are bit-identical on every instruction set and for every thread count.
+//! `ARCHITECTURE.md` names the floors and the contracts.
+
+pub mod kernels;
+pub mod simd;
+pub mod tensor;
