@@ -184,20 +184,59 @@ impl fmt::Display for Isa {
 
 const PROVEN: &str = "an Isa value exists only for an instruction set this CPU has";
 
-/// The AVX512_BF16 token, if its instruction passes the start-up check of contract C1: 4,096 fixed
-/// vectors against the two fused multiply-adds that define the profile. (The order was measured on
-/// Zen 4 and on Sapphire/Emerald Rapids only; another CPU that differs falls back, with a line on stderr.)
+/// The AVX512_BF16 token, if its instruction is right and worth it.
+///
+/// Right: the start-up check of contract C1, 4,096 fixed vectors against the two fused multiply-adds
+/// that define the profile. (Their order was measured on Zen 4 and on Emerald Rapids only; another
+/// CPU that differs falls back, with a line on stderr.) Worth it: a race of about 50 µs against those
+/// two instructions. Zen 4 does a dot product in the time of one of them, Sapphire and Emerald Rapids
+/// in the time of four, where expanding to f32 wins. The bits are the same either way.
 #[cfg(target_arch = "x86_64")]
 fn bf16_dot_token() -> Option<super::avx512::Avx512<true>> {
     static TOKEN: OnceLock<Option<super::avx512::Avx512<true>>> = OnceLock::new();
     *TOKEN.get_or_init(|| {
         let token = super::avx512::Avx512::<true>::detect()?;
-        if token.vectorize(Bf16DotCheck) {
-            return Some(token);
+        if !token.vectorize(Bf16DotCheck) {
+            eprintln!("zofo: this CPU's vdpbf16ps does not round as defined; strict-bf16 uses f32 instructions");
+            return None;
         }
-        eprintln!("zofo: this CPU's vdpbf16ps does not round as defined; strict-bf16 uses f32 instructions");
-        None
+        let plain = super::avx512::Avx512::<false>::detect()?;
+        let fastest = |race: &dyn Fn() -> std::time::Duration| (0..8).map(|_| race()).min();
+        let dot = fastest(&|| token.vectorize(Bf16DotRace));
+        let two_fma = fastest(&|| plain.vectorize(Bf16DotRace));
+        (dot < two_fma).then_some(token)
     })
+}
+
+/// Times 2,048 independent steps of the profile's arithmetic: dot products where the token has the
+/// instruction, else pairs of fused multiply-adds on operands already widened.
+#[cfg(target_arch = "x86_64")]
+struct Bf16DotRace;
+
+#[cfg(target_arch = "x86_64")]
+impl SimdOp for Bf16DotRace {
+    type Output = std::time::Duration;
+    #[inline(always)]
+    fn eval<S: Simd>(self, simd: S) -> std::time::Duration {
+        let operand = simd.splat(std::hint::black_box(1e-3));
+        let mut acc = [simd.splat(0.0); 16];
+        let start = std::time::Instant::now();
+        for _ in 0..128 {
+            for acc in &mut acc {
+                *acc = if S::BF16_DOT {
+                    simd.dot_bf16_pairs(simd.to_bits(operand), simd.to_bits(operand), *acc)
+                } else {
+                    simd.mul_add(operand, operand, simd.mul_add(operand, operand, *acc))
+                };
+            }
+        }
+        let elapsed = start.elapsed();
+        let sum = acc.into_iter().fold(simd.splat(0.0), |sum, x| simd.add(sum, x));
+        let mut lanes = [0.0; super::MAX_LANES];
+        simd.store(sum, &mut lanes);
+        std::hint::black_box(lanes);
+        elapsed
+    }
 }
 
 /// Compares `dot_bf16_pairs` with its definition on 4,096 vectors within the profile's operand range.

@@ -18,6 +18,8 @@ mod panel;
 pub mod product;
 mod tile;
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 pub use panel::{DEPTH_BLOCK, PanelSource};
@@ -84,7 +86,7 @@ fn multiply<P: PanelSource>(
     let steps = format.steps(k);
     let mut packed = cx.workspace.take::<f32>(m * steps);
     let jobs: Vec<_> = split_by(&mut packed, tiles.iter().map(|tile| tile.len() * steps)).zip(&tiles).collect();
-    let pack = |(out, rows): (&mut [f32], &std::ops::Range<usize>)| {
+    let pack = |(out, rows): (&mut [f32], &Range<usize>)| {
         cx.isa.dispatch(PackRows { x, rows: rows.clone(), format, out });
     };
     if m * k < PARALLEL_PACK {
@@ -126,12 +128,7 @@ fn split_by<'a>(mut rest: &'a mut [f32], lengths: impl Iterator<Item = usize>) -
 }
 
 /// For each region, its rows of `y` restricted to its columns.
-fn own_columns<'y>(
-    y: MatMut<'y>,
-    regions: &[Region],
-    tiles: &[std::ops::Range<usize>],
-    width: usize,
-) -> Vec<Vec<&'y mut [f32]>> {
+fn own_columns<'y>(y: MatMut<'y>, regions: &[Region], tiles: &[Range<usize>], width: usize) -> Vec<Vec<&'y mut [f32]>> {
     let n = y.cols();
     let mut owned: Vec<Vec<&mut [f32]>> = regions
         .iter()
@@ -156,7 +153,7 @@ fn own_columns<'y>(
 struct Product<'a, P> {
     cx: &'a Context,
     packed: &'a [f32],
-    tiles: &'a [std::ops::Range<usize>],
+    tiles: &'a [Range<usize>],
     source: &'a P,
     bias: Option<&'a [f32]>,
     start: Start,
@@ -182,63 +179,77 @@ impl<P: PanelSource> Product<'_, P> {
                     let features = panel * width..((panel + 1) * width).min(n);
                     cx.isa.dispatch(PackPanels { source, rows: features, depth: depth.clone(), format, panels, width });
                 }
-                let block = Block { product: self, region, chunk: chunk.clone(), depth, scratch: &scratch, stride };
-                let op = RunBlock { block, rows: &mut rows };
+                let op = Block {
+                    packed: self.packed,
+                    steps: self.steps,
+                    tiles: self.tiles,
+                    branches,
+                    format,
+                    bias: self.bias.filter(|_| depth.end == k),
+                    start: if depth.start == 0 { self.start } else { Start::Continue },
+                    columns: n,
+                    region,
+                    chunk: chunk.clone(),
+                    depth,
+                    scratch: &scratch,
+                    stride,
+                    rows: &mut rows,
+                };
                 if format == Format::Pairs { cx.isa.dispatch_bf16(op) } else { cx.isa.dispatch(op) }
             }
         }
     }
 }
 
-/// One chunk of packed panels over one block of `k`.
-struct Block<'a, P> {
-    product: &'a Product<'a, P>,
+/// Meets a chunk of packed panels, over one block of `k`, with every row tile of a region. Does not
+/// know where the panels came from, so there is one copy of it for all sources.
+struct Block<'a, 'y> {
+    packed: &'a [f32],
+    steps: usize,
+    tiles: &'a [Range<usize>],
+    branches: usize,
+    format: Format,
+    bias: Option<&'a [f32]>,
+    start: Start,
+    /// Columns of the whole output.
+    columns: usize,
     region: &'a Region,
-    chunk: std::ops::Range<usize>,
-    depth: std::ops::Range<usize>,
+    chunk: Range<usize>,
+    depth: Range<usize>,
     scratch: &'a [f32],
+    /// Elements from one packed panel to the next.
     stride: usize,
-}
-
-/// Meets a chunk with every row tile of the region.
-struct RunBlock<'a, 'y, P> {
-    block: Block<'a, P>,
     rows: &'a mut [&'y mut [f32]],
 }
 
-impl<P: PanelSource> SimdOp for RunBlock<'_, '_, P> {
+impl SimdOp for Block<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, simd: S) {
-        let Block { product, region, chunk, depth, scratch, stride } = self.block;
-        let Product { packed, tiles, source, bias, format, steps, .. } = *product;
-        let (n, k, branches) = (source.rows(), source.cols(), source.branches());
+        let Block { packed, steps, tiles, branches, format, bias, start, columns: n, region, .. } = self;
         let width = TileShape::of::<S>().width;
         let tiles_per_branch = tiles.len() / branches;
-        let first_step = format.step_of(depth.start);
-        let taken = format.steps(depth.len());
-        let last = depth.end == k;
-        let start = if depth.start == 0 { product.start } else { Start::Continue };
+        let (first_step, taken) = (format.step_of(self.depth.start), format.steps(self.depth.len()));
         let first_row = tiles[region.tiles.start].start;
         for t in region.tiles.clone() {
             let tile = tiles[t].clone();
             let x = &packed[tile.start * steps..tile.end * steps];
             let x = &x[first_step * tile.len()..(first_step + taken) * tile.len()];
             let y = &mut self.rows[tile.start - first_row..tile.end - first_row];
-            for (panel, buffers) in chunk.clone().zip(scratch.chunks_exact(branches * stride)) {
+            let branch = t / tiles_per_branch;
+            for (panel, buffers) in self.chunk.clone().zip(self.scratch.chunks_exact(branches * self.stride)) {
                 let from = panel * width;
                 let columns = (n - from).min(width);
-                let branch = t / tiles_per_branch;
                 let job = Tile {
                     x,
-                    panel: &buffers[branch * stride..][..taken * width],
+                    panel: &buffers[branch * self.stride..][..taken * width],
                     y: &mut *y,
                     column: from - region.panels.start * width,
                     columns,
                     start,
-                    bias: bias.filter(|_| last).map(|bias| &bias[from..from + columns]),
+                    bias: bias.map(|bias| &bias[from..from + columns]),
                 };
-                if format == Format::Pairs { tile::run::<S, true>(simd, job) } else { tile::run::<S, false>(simd, job) }
+                if S::BF16_DOT { tile::run::<S, true>(simd, job) } else { tile::run::<S, false>(simd, job) }
             }
         }
     }

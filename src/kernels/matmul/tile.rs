@@ -90,34 +90,43 @@ pub(super) fn run<S: Simd, const PAIRS: bool>(simd: S, tile: Tile<'_, '_>) {
     }
 }
 
+/// One tile of a fixed height, as an operation of its own.
+struct Rows<'a, 'y, const ROWS: usize, const PAIRS: bool>(Tile<'a, 'y>);
+
 /// Keeps each tile height a function of its own: inlined together they would share one stack frame
 /// and spill their accumulators.
-struct Rows<'a, 'y, const ROWS: usize, const PAIRS: bool>(Tile<'a, 'y>);
+#[inline(never)]
+fn rows<S: Simd, const ROWS: usize, const PAIRS: bool>(simd: S, tile: Tile<'_, '_>) {
+    // Heights above the table's never occur for this instruction set: no code for them.
+    if ROWS <= TileShape::of::<S>().rows {
+        simd.vectorize(Rows::<ROWS, PAIRS>(tile));
+    }
+}
 
 impl<const ROWS: usize, const PAIRS: bool> SimdOp for Rows<'_, '_, ROWS, PAIRS> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, simd: S) {
         let Tile { x, panel, y, column, columns, start, bias } = self.0;
-        let TileShape { vectors, width, .. } = TileShape::of::<S>();
+        let vectors = TileShape::of::<S>().vectors;
+        let span = |v: usize| (v * S::LANES).min(columns)..((v + 1) * S::LANES).min(columns);
+        let load = |src: &[f32]| if src.len() == S::LANES { simd.load(src) } else { simd.load_partial(src) };
+        let y: &mut [&mut [f32]; ROWS] = y.try_into().expect("a tile of ROWS rows");
+
         let mut acc = [[simd.splat(0.0); MAX_VECTORS]; ROWS];
-        let span = |v: usize| column + (v * S::LANES).min(columns)..column + ((v + 1) * S::LANES).min(columns);
         if start == Start::Continue {
-            for (acc, y) in acc.iter_mut().zip(y.iter()) {
-                for (v, acc) in acc[..vectors].iter_mut().enumerate() {
-                    let y = &y[span(v)];
-                    *acc = if y.len() == S::LANES { simd.load(y) } else { simd.load_partial(y) };
-                }
+            for (acc, y) in acc.iter_mut().zip(&*y) {
+                let y = &y[column..column + columns];
+                (0..vectors).for_each(|v| acc[v] = load(&y[span(v)]));
             }
         }
-        accumulate::<S, ROWS, PAIRS>(simd, x, panel, &mut acc);
-        let _ = width;
-        for (acc, y) in acc.iter_mut().zip(y.iter_mut()) {
-            for (v, acc) in acc[..vectors].iter_mut().enumerate() {
-                let mut sum = *acc;
+        let acc = accumulate::<S, ROWS, PAIRS>(simd, x, panel, acc);
+        for (acc, y) in acc.iter().zip(y) {
+            let y = &mut y[column..column + columns];
+            for v in 0..vectors {
+                let mut sum = acc[v];
                 if let Some(bias) = bias {
-                    let bias = &bias[span(v).start - column..span(v).end - column];
-                    sum = simd.add(sum, if bias.len() == S::LANES { simd.load(bias) } else { simd.load_partial(bias) });
+                    sum = simd.add(sum, load(&bias[span(v)]));
                 }
                 let y = &mut y[span(v)];
                 if y.len() == S::LANES { simd.store(sum, y) } else { simd.store_partial(sum, y) }
@@ -126,12 +135,10 @@ impl<const ROWS: usize, const PAIRS: bool> SimdOp for Rows<'_, '_, ROWS, PAIRS> 
     }
 }
 
-#[inline(always)]
-fn rows<S: Simd, const ROWS: usize, const PAIRS: bool>(simd: S, tile: Tile<'_, '_>) {
-    // Heights above the table's never occur for this instruction set: no code for them.
-    if ROWS <= TileShape::of::<S>().rows {
-        simd.vectorize(Rows::<ROWS, PAIRS>(tile));
-    }
+/// Repeats a block with `$i` a constant: accumulators that are indexed by constants live in registers,
+/// while the optimiser gives up unrolling loops of 112 fused multiply-adds and leaves them in memory.
+macro_rules! unroll {
+    ($i:ident in [$($n:literal)*] $body:block) => { $({ const $i: usize = $n; $body })* };
 }
 
 /// `acc[r][v] = fma(x[r][k], panel[k][v], acc[r][v])` for k ascending.
@@ -140,27 +147,34 @@ fn accumulate<S: Simd, const ROWS: usize, const PAIRS: bool>(
     simd: S,
     x: &[f32],
     panel: &[f32],
-    acc: &mut [[S::F32; MAX_VECTORS]; ROWS],
-) {
+    mut acc: [[S::F32; MAX_VECTORS]; ROWS],
+) -> [[S::F32; MAX_VECTORS]; ROWS] {
     let TileShape { vectors, width, .. } = TileShape::of::<S>();
     let x = x.chunks_exact(ROWS * DEPTH_UNROLL);
     let panel = panel.chunks_exact(DEPTH_UNROLL * width);
     for (x, panel) in x.zip(panel) {
-        for (step, weights) in panel.chunks_exact(width).enumerate() {
+        unroll!(STEP in [0 1 2 3] {
             let mut w = [simd.splat(0.0); MAX_VECTORS];
-            for (w, lanes) in w.iter_mut().zip(weights.chunks_exact(S::LANES)) {
-                *w = simd.load(lanes);
-            }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let x = simd.splat(x[r * DEPTH_UNROLL + step]);
-                for v in 0..vectors {
-                    acc[v] = if PAIRS {
-                        simd.dot_bf16_pairs(simd.to_bits(x), simd.to_bits(w[v]), acc[v])
-                    } else {
-                        simd.mul_add(x, w[v], acc[v])
-                    };
+            unroll!(V in [0 1 2 3] {
+                if V < vectors {
+                    w[V] = simd.load(&panel[STEP * width + V * S::LANES..][..S::LANES]);
                 }
-            }
-        }
+            });
+            unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13] {
+                if R < ROWS {
+                    let x = simd.splat(x[R * DEPTH_UNROLL + STEP]);
+                    unroll!(V in [0 1 2 3] {
+                        if V < vectors {
+                            acc[R][V] = if PAIRS {
+                                simd.dot_bf16_pairs(simd.to_bits(x), simd.to_bits(w[V]), acc[R][V])
+                            } else {
+                                simd.mul_add(x, w[V], acc[R][V])
+                            };
+                        }
+                    });
+                }
+            });
+        });
     }
+    acc
 }
