@@ -203,6 +203,15 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         vendor!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x))
     }
     #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // `maxps` answers `b` if either is NaN: right for a NaN in `b`; lanes where `a` is one keep it.
+        vendor!(_mm512_mask_max_ps(a, self.eq(a, a), a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        vendor!(_mm512_mask_min_ps(a, self.eq(a, a), a, b))
+    }
+    #[inline(always)]
     fn dot_bf16_pairs(self, a: __m512i, b: __m512i, acc: __m512) -> __m512 {
         if BF16 {
             let (a, b) = (as_bf16(a), as_bf16(b));

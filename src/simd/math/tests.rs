@@ -78,22 +78,139 @@ fn largest_error(function: Function, isa: Isa, inputs: &[f32]) -> (f64, f32) {
     errors.fold((0.0, 0.0), |worst, error| if error.0 > worst.0 { error } else { worst })
 }
 
+/// The largest error of `function` over `chunks` chunks of inputs, computed in parallel.
+fn largest_error_over(function: Function, chunks: u64, inputs: impl Fn(u64) -> Vec<f32> + Sync) -> (f64, f32) {
+    let errors: Vec<_> =
+        (0..chunks).into_par_iter().map(|chunk| largest_error(function, Isa::fastest(), &inputs(chunk))).collect();
+    errors.into_iter().fold((0.0, 0.0), |worst, error| if error.0 > worst.0 { error } else { worst })
+}
+
+/// Every `stride`-th bit pattern, then those next to where something changes.
+fn sample(stride: usize) -> Vec<f32> {
+    let boundaries = [
+        0.0,
+        f32::MIN_POSITIVE,
+        0.5 * std::f32::consts::LN_2,
+        0.5,
+        std::f32::consts::FRAC_1_SQRT_2,
+        1.0,
+        std::f32::consts::SQRT_2,
+        4.0,
+        10.0,
+        87.336_55,
+        88.722_83,
+        89.0,
+        103.278_93,
+        103.972_08,
+        104.0,
+        f32::MAX,
+        f32::INFINITY,
+        f32::NAN,
+    ];
+    let near = |x: f32| (0..128).map(move |i| f32::from_bits(x.to_bits().wrapping_add(i).wrapping_sub(64)));
+    let near_either_sign = boundaries.into_iter().flat_map(|x| near(x).chain(near(-x)));
+    let mut sample: Vec<f32> = (0..=u32::MAX).step_by(stride).map(f32::from_bits).chain(near_either_sign).collect();
+    sample.resize(sample.len().next_multiple_of(MAX_LANES), 1.0);
+    sample
+}
+
 #[test]
-#[ignore = "sweeps all 2^32 floats five times: about N minutes; cargo test --release -- --ignored exhaustive"]
+fn sampled_errors_stay_within_two_ulp() {
+    let sample = sample(1009);
+    for function in FUNCTIONS {
+        let chunks = sample.chunks(1 << 12).collect::<Vec<_>>();
+        let (ulp, x) = largest_error_over(function, chunks.len() as u64, |chunk| chunks[chunk as usize].to_vec());
+        assert!(ulp <= 2.0, "{function:?} is off by {ulp} ulp at {x:e} ({:#010x})", x.to_bits());
+    }
+}
+
+/// Over all inputs: exp EXP, ln LN, tanh TANH, erf ERF, sigmoid SIGMOID ulp.
+#[test]
+#[ignore = "sweeps all 2^32 floats five times: about N minutes on two cores; cargo test --release -- --ignored exhaustive"]
 fn exhaustive_errors_stay_within_two_ulp() {
     const CHUNK: u64 = 1 << 16;
     for function in FUNCTIONS {
         let start = std::time::Instant::now();
-        let errors: Vec<_> = (0..(1_u64 << 32) / CHUNK)
-            .into_par_iter()
-            .map(|chunk| {
-                let inputs: Vec<f32> =
-                    (chunk * CHUNK..(chunk + 1) * CHUNK).map(|bits| f32::from_bits(bits as u32)).collect();
-                largest_error(function, Isa::fastest(), &inputs)
-            })
-            .collect();
-        let (ulp, x) = errors.into_iter().fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a });
-        eprintln!("{function:?}: {ulp:.4} ulp at {x:e} ({:#010x}), {:.0?}", x.to_bits(), start.elapsed());
+        let (ulp, x) = largest_error_over(function, (1 << 32) / CHUNK, |chunk| {
+            (chunk * CHUNK..(chunk + 1) * CHUNK).map(|bits| f32::from_bits(bits as u32)).collect()
+        });
+        println!("{function:?}: {ulp:.4} ulp at {x:e} ({:#010x}), {:.0?}", x.to_bits(), start.elapsed());
         assert!(ulp <= 2.0, "{function:?} is off by {ulp} ulp at {x:e}");
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_bits_of_one_lane_of_plain_rust() {
+    let canonical = |x: f32| if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() };
+    let sample = sample(5003);
+    for function in FUNCTIONS {
+        let expected: Vec<f32> = sample.iter().map(|&x| function.apply(Scalar, x)).collect();
+        for isa in Isa::available() {
+            let mut values = sample.clone();
+            isa.dispatch(Apply { function, values: &mut values });
+            for ((x, y), twin) in sample.iter().zip(&values).zip(&expected) {
+                assert_eq!(canonical(*y), canonical(*twin), "{function:?}({x:e}) on {isa}: {y:e}, not {twin:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn special_values_follow_ieee_754() {
+    const INF: f32 = f32::INFINITY;
+    const TINY: f32 = f32::from_bits(1);
+    for (function, x, expected) in [
+        (Function::Exp, 0.0, 1.0),
+        (Function::Exp, -0.0, 1.0),
+        (Function::Exp, TINY, 1.0),
+        (Function::Exp, INF, INF),
+        (Function::Exp, -INF, 0.0),
+        (Function::Exp, 88.722_84, INF),
+        (Function::Exp, -103.972_09, 0.0),
+        (Function::Exp, -103.972_08, TINY),
+        (Function::Ln, 1.0, 0.0),
+        (Function::Ln, 0.0, -INF),
+        (Function::Ln, -0.0, -INF),
+        (Function::Ln, INF, INF),
+        (Function::Ln, -TINY, f32::NAN),
+        (Function::Ln, -INF, f32::NAN),
+        (Function::Tanh, 0.0, 0.0),
+        (Function::Tanh, -0.0, -0.0),
+        (Function::Tanh, TINY, TINY),
+        (Function::Tanh, -TINY, -TINY),
+        (Function::Tanh, INF, 1.0),
+        (Function::Tanh, -INF, -1.0),
+        (Function::Erf, 0.0, 0.0),
+        (Function::Erf, -0.0, -0.0),
+        (Function::Erf, TINY, TINY),
+        (Function::Erf, -TINY, -TINY),
+        (Function::Erf, INF, 1.0),
+        (Function::Erf, -INF, -1.0),
+        (Function::Sigmoid, 0.0, 0.5),
+        (Function::Sigmoid, -0.0, 0.5),
+        (Function::Sigmoid, INF, 1.0),
+        (Function::Sigmoid, -INF, 0.0),
+        (Function::Sigmoid, -103.972_09, 0.0),
+        (Function::Sigmoid, -103.972_08, TINY),
+    ] {
+        let y = function.apply(Scalar, x);
+        assert!(y.to_bits() == expected.to_bits() || (y.is_nan() && expected.is_nan()), "{function:?}({x:e}) = {y:e}");
+    }
+    assert!(exp(Scalar, 88.722_83).is_finite(), "the largest finite exponential");
+    assert_eq!(exp(Scalar, -87.5).to_bits(), (math64::exp(-87.5) as f32).to_bits(), "a subnormal exponential");
+    for function in FUNCTIONS {
+        for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)] {
+            assert!(function.apply(Scalar, nan).is_nan(), "{function:?}(NaN)");
+        }
+    }
+}
+
+#[test]
+fn tanh_and_erf_are_exactly_odd() {
+    for x in sample(100_003) {
+        for function in [Function::Tanh, Function::Erf] {
+            let (y, mirrored) = (function.apply(Scalar, x), function.apply(Scalar, -x));
+            assert!(x.is_nan() || y.to_bits() == (-mirrored).to_bits(), "{function:?}({x:e})");
+        }
     }
 }
