@@ -1,4 +1,4 @@
-//! x86-64 AVX-512 (F, BW, DQ, VL), sixteen lanes, with or without AVX512_BF16.
+//! x86-64 AVX-512 (F, BW, DQ, VL), sixteen lanes, with or without `AVX512_BF16`.
 //!
 //! Safety of the whole file: an [`Avx512`] value is made only by [`Avx512::detect`], after the CPU
 //! reported every feature the file uses; `vendor!` wraps the intrinsics, whose only precondition is
@@ -11,7 +11,7 @@ use super::{Simd, SimdOp};
 
 const LANES: usize = 16;
 
-/// Proof of AVX-512 F, BW, DQ, VL and, if `BF16`, AVX512_BF16.
+/// Proof of AVX-512 F, BW, DQ, VL and, if `BF16`, `AVX512_BF16`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512<const BF16: bool> {
     _proof: (),

@@ -2,7 +2,7 @@
 
 /// `a * b + c` rounded once, from f64 arithmetic: the bits of `f32::mul_add` without the instruction.
 ///
-/// The product of two f32 is exact in f64 (24 + 24 ≤ 53 bits). TwoSum (Knuth, TAOCP 4.2.2) gives the
+/// The product of two f32 is exact in f64 (24 + 24 ≤ 53 bits). `TwoSum` (Knuth, TAOCP 4.2.2) gives the
 /// f64 sum and its exact error; where the error is not zero the sum is turned into its *odd* rounding
 /// (if its last bit is even, one ulp towards the error), which makes the final rounding to f32 right
 /// because 53 ≥ 2·24 + 2 (Boldo & Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "10^8 triples of each of five families: about SECS s on two cores; cargo test --release -- --ignored fma"]
+    #[ignore = "10^8 triples of each of five families: about a minute on two cores; cargo test --release -- --ignored fma"]
     fn the_emulated_fma_gives_the_bits_of_the_instruction_100_million_times() {
         compare_with_hardware(100_000_000);
     }

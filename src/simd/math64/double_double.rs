@@ -16,7 +16,7 @@ impl DoubleDouble {
         let sum = high + low;
         DoubleDouble { high: sum, low: low - (sum - high) }
     }
-    /// The exact sum of any two f64 (Knuth's TwoSum).
+    /// The exact sum of any two f64 (Knuth's `TwoSum`).
     pub(super) fn sum(a: f64, b: f64) -> Self {
         let high = a + b;
         let from_b = high - a;

@@ -32,7 +32,7 @@ pub fn ln(x: f64) -> f64 {
     let (normal, bias) = if x < f64::MIN_POSITIVE { (x * 18_014_398_509_481_984.0, 1077) } else { (x, 1023) };
     // Rebased so that the exponent field changes at √½ instead of at 1.
     let bits = normal.to_bits() + (ONE - SQRT_HALF);
-    let n = ((bits >> 52) as i32 - bias) as f64;
+    let n = f64::from((bits >> 52) as i32 - bias);
     let f = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) + SQRT_HALF) - 1.0;
     let s = f / (2.0 + f);
     let z = s * s;

@@ -124,6 +124,7 @@ fn exact_erf(x: f64) -> DoubleDouble {
 
 /// x and f(x) = (high + low)·2ᵉ: mpmath at 60 digits, `high` the value rounded to f64, `low` the rest.
 #[rustfmt::skip]
+#[expect(clippy::approx_constant, reason = "numbers of a table, whatever they resemble")]
 const GOLDEN: [(Function, f64, f64, f64, i32); 30] = [
     (Function::Exp, 1.0, 2.718_281_828_459_045, 1.445_646_891_729_250_2e-16, 0),
     (Function::Exp, -0.3, 0.740_818_220_681_717_9, -1.805_530_505_953e-18, 0),

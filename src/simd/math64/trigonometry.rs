@@ -13,7 +13,7 @@ pub const LARGEST_ANGLE: f64 = 1_048_576.0;
 /// with fused operations):
 /// - n < 2²⁰, and `x − n·P₁` is a multiple of 2⁻⁵³ below 1: exact in one fused operation (for n ≠ 0,
 ///   x ≥ π/4 is a multiple of 2⁻⁵³, n·P₁ of 2⁻⁵²).
-/// - n·P₂ is split exactly into a product and its rounding error, and subtracted by a TwoSum, which
+/// - n·P₂ is split exactly into a product and its rounding error, and subtracted by a `TwoSum`, which
 ///   is exact as well: nothing is lost where the first difference cancels.
 /// - n·P₃ < 2⁻⁸⁸ has an error below 2⁻¹⁴¹, and so has everything omitted. No f64 up to 2²⁰ is nearer
 ///   than about 2⁻⁶⁷ to a multiple of π/2 (20 exponent bits times 2⁵² significands, at random), so the
