@@ -9,7 +9,7 @@ use super::{LN_2_LOW, polynomial};
 /// x = 2ⁿ·(1 + f) with √½ ≤ 1 + f < √2; with s = f/(2 + f), ln(1 + f) = 2·artanh s = 2s + s·R(s²), and
 /// 2s = f − f²/2 + s·f²/2 keeps the leading term exact.
 /// R(z)/z on 0 ≤ z ≤ 0.02945: relative error of ln(1 + f) at most 1.3e-18 = 2⁻⁵⁹·⁴.
-#[inline]
+#[inline(always)]
 pub fn ln(x: f64) -> f64 {
     const SQRT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
     const ONE: u64 = 0x3ff0_0000_0000_0000;
