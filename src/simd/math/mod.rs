@@ -4,8 +4,9 @@
 //! a fixed sequence of exact or correctly rounded operations without branches, so all lanes, all
 //! instruction sets and [`super::Scalar`] give the same bits.
 //!
-//! *What it is not.* Correctly rounded. Over all 2³² inputs the error stays within 2 ulp (the tests
-//! state the measured maximum of each function), subnormal inputs and results included.
+//! *What it is not.* Correctly rounded. The error stays within 2 ulp, subnormal inputs and results
+//! included. Measured over every f32 between the ends where the functions are plain (1, x, ±1, ∞, 0):
+//! exp 0.99, tanh 1.93, erf 1.59, sigmoid 1.66, and ln 0.88 over every f32 from 0.2 to 4.
 //!
 //! *What must stay true.* ±0, ±∞, NaN and subnormals behave as IEEE 754 recommends; `tanh` and `erf`
 //! are exactly odd; NaN enters and leaves as NaN although `round` and `to_i32` are unspecified there:

@@ -9,7 +9,7 @@ use super::{LN_2_LOW, polynomial};
 /// x = 2ⁿ·(1 + f) with √½ ≤ 1 + f < √2; with s = f/(2 + f), ln(1 + f) = 2·artanh s = 2s + s·R(s²), and
 /// 2s = f − f²/2 + s·f²/2 keeps the leading term exact.
 /// R(z)/z on 0 ≤ z ≤ 0.02945: relative error of ln(1 + f) at most 1.3e-18 = 2⁻⁵⁹·⁴.
-#[inline]
+#[inline(always)]
 pub fn ln(x: f64) -> f64 {
     const SQRT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
     const ONE: u64 = 0x3ff0_0000_0000_0000;
@@ -32,7 +32,7 @@ pub fn ln(x: f64) -> f64 {
     let (normal, bias) = if x < f64::MIN_POSITIVE { (x * 18_014_398_509_481_984.0, 1077) } else { (x, 1023) };
     // Rebased so that the exponent field changes at √½ instead of at 1.
     let bits = normal.to_bits() + (ONE - SQRT_HALF);
-    let n = ((bits >> 52) as i32 - bias) as f64;
+    let n = f64::from((bits >> 52) as i32 - bias);
     let f = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) + SQRT_HALF) - 1.0;
     let s = f / (2.0 + f);
     let z = s * s;

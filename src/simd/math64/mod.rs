@@ -11,10 +11,17 @@
 //! *What must stay true.* Only the standard library's operators, bit casts and `mul_add` are called,
 //! never its elementary functions: those are the platform's libm and differ between platforms.
 //!
+//! Everything is inlined, so that `mul_add` is one instruction where the caller was compiled for a CPU that
+//! has it (within a `SimdOp`), and a call elsewhere; the bits are the same.
+//!
 //! Coefficients are minimax fits as described in [`super::math`], rounded to f64.
 
+#[cfg(test)]
+mod double_double;
 mod exp;
 mod log;
+#[cfg(test)]
+mod tests;
 mod trigonometry;
 
 pub use exp::{erf, exp, tanh};
@@ -22,7 +29,7 @@ pub use log::ln;
 pub use trigonometry::{LARGEST_ANGLE, cos, sin};
 
 /// `c[0] + c[1]·x + c[2]·x² + …` by Horner's rule.
-#[inline]
+#[inline(always)]
 fn polynomial<const N: usize>(x: f64, c: [f64; N]) -> f64 {
     c[..N - 1].iter().rev().fold(c[N - 1], |sum, &c| sum.mul_add(x, c))
 }

@@ -13,12 +13,12 @@ pub const LARGEST_ANGLE: f64 = 1_048_576.0;
 /// with fused operations):
 /// - n < 2²⁰, and `x − n·P₁` is a multiple of 2⁻⁵³ below 1: exact in one fused operation (for n ≠ 0,
 ///   x ≥ π/4 is a multiple of 2⁻⁵³, n·P₁ of 2⁻⁵²).
-/// - n·P₂ is split exactly into a product and its rounding error, and subtracted by a TwoSum, which
+/// - n·P₂ is split exactly into a product and its rounding error, and subtracted by a `TwoSum`, which
 ///   is exact as well: nothing is lost where the first difference cancels.
 /// - n·P₃ < 2⁻⁸⁸ has an error below 2⁻¹⁴¹, and so has everything omitted. No f64 up to 2²⁰ is nearer
 ///   than about 2⁻⁶⁷ to a multiple of π/2 (20 exponent bits times 2⁵² significands, at random), so the
 ///   sum is right to 2⁻⁷⁰ or better, relatively.
-#[inline]
+#[inline(always)]
 fn reduce(x: f64) -> (f64, f64, u64) {
     const P2: f64 = 6.123_233_995_736_766e-17;
     const P3: f64 = -1.497_384_904_859_169_8e-33;
@@ -34,7 +34,7 @@ fn reduce(x: f64) -> (f64, f64, u64) {
 }
 
 /// sin(r + low) for |r| ≤ π/4. (sin r − r)/r³ in r²: relative error of sin at most 3.8e-18 = 2⁻⁵⁷·⁹.
-#[inline]
+#[inline(always)]
 fn sin_near_zero(r: f64, low: f64) -> f64 {
     const TAIL: [f64; 6] = [
         -0.166_666_666_666_666_3,
@@ -51,7 +51,7 @@ fn sin_near_zero(r: f64, low: f64) -> f64 {
 }
 
 /// cos(r + low) for |r| ≤ π/4. (cos r − 1 + r²/2)/r⁴ in r²: error of cos at most 5.7e-20 = 2⁻⁶³·⁹.
-#[inline]
+#[inline(always)]
 fn cos_near_zero(r: f64, low: f64) -> f64 {
     const TAIL: [f64; 6] = [
         0.041_666_666_666_666_595,
@@ -70,7 +70,7 @@ fn cos_near_zero(r: f64, low: f64) -> f64 {
 }
 
 /// The sine of `x` radians; NaN beyond [`LARGEST_ANGLE`].
-#[inline]
+#[inline(always)]
 pub fn sin(x: f64) -> f64 {
     if x.abs() < 7.450_580_596_923_828e-9 {
         // Below 2⁻²⁷, x³/6 is less than a hundredth of an ulp; keeps −0.
@@ -80,13 +80,13 @@ pub fn sin(x: f64) -> f64 {
 }
 
 /// The cosine of `x` radians; NaN beyond [`LARGEST_ANGLE`].
-#[inline]
+#[inline(always)]
 pub fn cos(x: f64) -> f64 {
     if x.abs() <= LARGEST_ANGLE { turned(x, 1) } else { f64::NAN }
 }
 
 /// sin(x + quarters·π/2).
-#[inline]
+#[inline(always)]
 fn turned(x: f64, quarters: u64) -> f64 {
     let (r, low, quadrant) = reduce(x);
     let quadrant = quadrant + quarters;
