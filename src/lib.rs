@@ -6,5 +6,6 @@
 //! `ARCHITECTURE.md` names the floors and the contracts.
 
 pub mod kernels;
+pub mod noise;
 pub mod simd;
 pub mod tensor;
