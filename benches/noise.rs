@@ -48,10 +48,17 @@ impl SimdOp for Tile<'_> {
             }
             Order::Fused => {
                 let c = simd.splat(1e-3);
-                noise.columns(simd, law, first_row, 0..COLUMNS, |column, lane, z| {
-                    let w = &mut out[column * PANEL_ROWS + lane..];
-                    simd.store(simd.mul_add(c, z, simd.load(w)), w);
-                });
+                noise.columns(
+                    simd,
+                    law,
+                    first_row,
+                    0..COLUMNS,
+                    #[inline(always)]
+                    |column, lane, z| {
+                        let w = &mut out[column * PANEL_ROWS + lane..];
+                        simd.store(simd.mul_add(c, z, simd.load(w)), w);
+                    },
+                );
             }
         }
     }

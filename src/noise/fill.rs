@@ -1,14 +1,14 @@
 //! The orders in which a tensor's noise is asked for: panels, rows, single elements, whole tensors.
 
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
-use rand_pcg::rand_core::Rng;
+use rand_pcg::{Lcg64Xsh32, rand_core::Rng};
 use rayon::prelude::*;
 
 use super::{
     PANEL_ROWS, TensorNoise,
     law::{Gaussian, Law, PairLaw, SIGNS_PER_DRAW, Uniform, bit_of_lane, sign},
-    stream::{BLOCK_COLUMNS, Lanes, MAX_COLUMNS, MAX_ROWS},
+    stream::{BLOCK_COLUMNS, Chain, Lanes, MAX_COLUMNS, MAX_ROWS},
 };
 use crate::simd::{Isa, Scalar, Simd, SimdOp, VIRTUAL_LANES, tree_sum};
 
@@ -70,6 +70,9 @@ impl TensorNoise {
     /// This is the order of a packed panel and of generation: values reach `emit` in registers, to be fused
     /// with a weight. Rows beyond the tensor's last are generated like any other and ignored by the caller.
     ///
+    /// `emit` is inlined at several places: write it as `#[inline(always)] |column, lane, z| …` in the call
+    /// itself, or it may be compiled without the instruction set's features, at a thirtieth of the speed.
+    ///
     /// # Panics
     /// If `row` or `columns` are beyond [`MAX_ROWS`] or [`MAX_COLUMNS`].
     #[inline(always)]
@@ -103,9 +106,16 @@ impl TensorNoise {
             columns.len()
         );
         let first = columns.start;
-        self.columns(simd, law, row, columns, |column, lane, z| {
-            simd.store(z, &mut out[(column - first) * PANEL_ROWS + lane..]);
-        });
+        self.columns(
+            simd,
+            law,
+            row,
+            columns,
+            #[inline(always)]
+            |column, lane, z| {
+                simd.store(z, &mut out[(column - first) * PANEL_ROWS + lane..]);
+            },
+        );
     }
 
     /// The columns `columns` of one row, in order.
@@ -115,9 +125,9 @@ impl TensorNoise {
     #[inline(always)]
     pub fn fill_row<S: Simd>(&self, simd: S, law: Law, row: u64, columns: Range<usize>, out: &mut [f32]) {
         match law {
-            Law::Gaussian => self.pair_row::<S, Gaussian>(simd, row, columns, out),
-            Law::Uniform => self.pair_row::<S, Uniform>(simd, row, columns, out),
-            Law::Rademacher => self.sign_row(simd, row, columns, out),
+            Law::Gaussian => self.row::<S, Pairs<S, Gaussian>>(simd, row, columns, out),
+            Law::Uniform => self.row::<S, Pairs<S, Uniform>>(simd, row, columns, out),
+            Law::Rademacher => self.row::<S, Signs>(simd, row, columns, out),
         }
     }
 
@@ -127,7 +137,7 @@ impl TensorNoise {
     /// As [`TensorNoise::fill_row`].
     #[inline(always)]
     pub fn fill_row_draws<S: Simd>(&self, simd: S, row: u64, columns: Range<usize>, out: &mut [u32]) {
-        self.pair_row::<S, Draws>(simd, row, columns, bytemuck::cast_slice_mut(out));
+        self.row::<S, Pairs<S, Draws>>(simd, row, columns, bytemuck::cast_slice_mut(out));
     }
 
     /// The `rows` × `columns` matrix in row-major order, split over rayon's threads by rows.
@@ -178,23 +188,22 @@ impl TensorNoise {
             for (block, within) in blocks(columns.clone()) {
                 let start = within.start & !1;
                 let lanes = Lanes::rows(simd, self, row + lane as u64, block, start);
-                let [mut even, mut odd] = lanes.two_by_two(simd, 1);
-                let mut pair = || L::pair(simd, even.draw(simd), odd.draw(simd));
+                let mut pairs = Pairs::<S, L>::new(lanes.two_by_two(simd, 1));
                 let first = block * BLOCK_COLUMNS;
                 let (mut column, end) = (first + start, first + within.end);
                 if start < within.start {
-                    let [_, z] = pair();
+                    let [_, z] = pairs.next(simd);
                     emit(column + 1, lane, z);
                     column += 2;
                 }
                 while column + 1 < end {
-                    let [z0, z1] = pair();
+                    let [z0, z1] = pairs.next(simd);
                     emit(column, lane, z0);
                     emit(column + 1, lane, z1);
                     column += 2;
                 }
                 if column < end {
-                    let [z, _] = pair();
+                    let [z, _] = pairs.next(simd);
                     emit(column, lane, z);
                 }
             }
@@ -228,66 +237,93 @@ impl TensorNoise {
     }
 
     #[inline(always)]
-    fn pair_row<S: Simd, L: PairLaw>(&self, simd: S, row: u64, columns: Range<usize>, out: &mut [f32]) {
-        // Lanes hold every other column of the stream; the even and odd ones are merged afterwards.
-        self.grouped_row(row, columns, out, 2 * S::LANES, |block, start| {
-            let lanes = Lanes::pairs(simd, self, row, block, start / 2);
-            let [mut even, mut odd] = lanes.two_by_two(simd, S::LANES);
-            move |group: &mut [f32]| {
-                let [z0, z1] = L::pair(simd, even.draw(simd), odd.draw(simd));
-                let [first, rest] = simd.interleave(z0, z1);
-                simd.store(first, group);
-                simd.store(rest, &mut group[S::LANES..]);
-            }
-        });
-    }
-
-    #[inline(always)]
-    fn sign_row<S: Simd>(&self, simd: S, row: u64, columns: Range<usize>, out: &mut [f32]) {
-        self.grouped_row(row, columns, out, SIGNS_PER_DRAW, |block, start| {
-            let mut generator = self.generator(row, block);
-            generator.advance((start / SIGNS_PER_DRAW) as u64);
-            move |group: &mut [f32]| {
-                let draw = generator.next_u32();
-                for (chunk, bit) in group.chunks_exact_mut(S::LANES).zip((0..).step_by(S::LANES)) {
-                    simd.store(sign(simd, bit_of_lane(simd, draw, bit)), chunk);
-                }
-            }
-        });
-    }
-
-    /// Fills a row by groups of `width` columns. `from(block, start)` makes what writes the groups of that
-    /// block in order, beginning with the one at column `start` of it; groups cut by an end of `columns` go
-    /// through a buffer.
-    #[inline(always)]
-    fn grouped_row<F: FnMut(&mut [f32])>(
-        &self,
-        row: u64,
-        columns: Range<usize>,
-        out: &mut [f32],
-        width: usize,
-        mut from: impl FnMut(usize, usize) -> F,
-    ) {
+    fn row<S: Simd, G: RowGroups<S>>(&self, simd: S, row: u64, columns: Range<usize>, out: &mut [f32]) {
         check(row, &columns);
         assert_eq!(out.len(), columns.len(), "a row of {} values for {} columns", out.len(), columns.len());
         let mut rest = out;
         for (block, within) in blocks(columns) {
-            let start = within.start / width * width;
-            let mut write = from(block, start);
-            let mut at = start;
+            let mut at = within.start / G::WIDTH * G::WIDTH;
+            let mut groups = G::new(simd, self, row, block, at);
             while at < within.end {
-                let take = within.start.max(at)..within.end.min(at + width);
+                let take = within.start.max(at)..within.end.min(at + G::WIDTH);
                 let (group, after) = rest.split_at_mut(take.len());
-                if group.len() == width {
-                    write(group);
+                if group.len() == G::WIDTH {
+                    groups.write(simd, group);
                 } else {
+                    // Cut by an end of `columns`.
                     let mut whole = [0.0; 2 * VIRTUAL_LANES];
-                    write(&mut whole[..width]);
+                    groups.write(simd, &mut whole[..G::WIDTH]);
                     group.copy_from_slice(&whole[take.start - at..take.end - at]);
                 }
                 rest = after;
-                at += width;
+                at += G::WIDTH;
             }
+        }
+    }
+}
+
+/// The values of a block's columns in order, some at a time.
+trait RowGroups<S: Simd> {
+    /// Columns of a group: a divisor of the block's, at most 32.
+    const WIDTH: usize;
+    /// Groups of `row` and `block` from the one at column `start` on, a multiple of `WIDTH`.
+    fn new(simd: S, noise: &TensorNoise, row: u64, block: usize, start: usize) -> Self;
+    /// Writes the next `WIDTH` values.
+    fn write(&mut self, simd: S, group: &mut [f32]);
+}
+
+/// Pairs of neighbouring columns, from the draws of even and of odd columns.
+struct Pairs<S: Simd, L> {
+    chains: [Chain<S>; 2],
+    law: PhantomData<L>,
+}
+
+impl<S: Simd, L: PairLaw> Pairs<S, L> {
+    #[inline(always)]
+    fn new(chains: [Chain<S>; 2]) -> Self {
+        Pairs { chains, law: PhantomData }
+    }
+    #[inline(always)]
+    fn next(&mut self, simd: S) -> [S::F32; 2] {
+        let [even, odd] = &mut self.chains;
+        L::pair(simd, even.draw(simd), odd.draw(simd))
+    }
+}
+
+/// Lanes hold every other column of one stream; the even and the odd ones are merged in registers.
+impl<S: Simd, L: PairLaw> RowGroups<S> for Pairs<S, L> {
+    const WIDTH: usize = 2 * S::LANES;
+    #[inline(always)]
+    fn new(simd: S, noise: &TensorNoise, row: u64, block: usize, start: usize) -> Self {
+        Pairs::new(Lanes::pairs(simd, noise, row, block, start / 2).two_by_two(simd, S::LANES))
+    }
+    #[inline(always)]
+    fn write(&mut self, simd: S, group: &mut [f32]) {
+        let [even, odd] = self.next(simd);
+        let [first, rest] = simd.interleave(even, odd);
+        simd.store(first, group);
+        simd.store(rest, &mut group[S::LANES..]);
+    }
+}
+
+/// The signs of one stream.
+struct Signs {
+    generator: Lcg64Xsh32,
+}
+
+impl<S: Simd> RowGroups<S> for Signs {
+    const WIDTH: usize = SIGNS_PER_DRAW;
+    #[inline(always)]
+    fn new(_: S, noise: &TensorNoise, row: u64, block: usize, start: usize) -> Self {
+        let mut generator = noise.generator(row, block);
+        generator.advance((start / SIGNS_PER_DRAW) as u64);
+        Signs { generator }
+    }
+    #[inline(always)]
+    fn write(&mut self, simd: S, group: &mut [f32]) {
+        let draw = self.generator.next_u32();
+        for (chunk, bit) in group.chunks_exact_mut(S::LANES).zip((0..).step_by(S::LANES)) {
+            simd.store(sign(simd, bit_of_lane(simd, draw, bit)), chunk);
         }
     }
 }

@@ -34,13 +34,16 @@ pub(super) struct Uniform;
 impl PairLaw for Uniform {
     #[inline(always)]
     fn pair<S: Simd>(simd: S, even: S::U32, odd: S::U32) -> [S::F32; 2] {
-        // 2k + 1 − 2²⁴ for the 24-bit k is odd and below 2²⁴ in magnitude: all steps are exact.
-        [even, odd].map(|draw| {
-            let odd = simd.or(simd.shr(draw, 7), simd.splat_u32(1));
-            let centred = simd.sub_u32(odd, simd.splat_u32(1 << 24));
-            simd.mul(simd.from_i32(centred), simd.splat(1.0 / 16_777_216.0))
-        })
+        [uniform(simd, even), uniform(simd, odd)]
     }
+}
+
+#[inline(always)]
+fn uniform<S: Simd>(simd: S, draw: S::U32) -> S::F32 {
+    // 2k + 1 − 2²⁴ for the 24-bit k is odd and below 2²⁴ in magnitude: all steps are exact.
+    let odd = simd.or(simd.shr(draw, 7), simd.splat_u32(1));
+    let centred = simd.sub_u32(odd, simd.splat_u32(1 << 24));
+    simd.mul(simd.from_i32(centred), simd.splat(1.0 / 16_777_216.0))
 }
 
 /// [`Law::Gaussian`]: Box and Muller, "A Note on the Generation of Random Normal Deviates", 1958.

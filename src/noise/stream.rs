@@ -123,7 +123,9 @@ impl<S: Simd> Lanes<S> {
     /// The states before the first draw.
     #[inline(always)]
     fn seeded(simd: S, noise: &TensorNoise, number: S::U64) -> Self {
-        let [state, increment] = noise.words.map(|word| mix_lanes(simd, simd.xor_u64(simd.splat_u64(word), number)));
+        let [state, increment] = noise.words;
+        let state = mix_lanes(simd, simd.xor_u64(simd.splat_u64(state), number));
+        let increment = mix_lanes(simd, simd.xor_u64(simd.splat_u64(increment), number));
         // `increment | 1` from the operations at hand.
         let increment = simd.shr_u64(increment, 1);
         let increment = simd.add_u64(simd.add_u64(increment, increment), simd.splat_u64(1));
@@ -154,7 +156,7 @@ impl<S: Simd> Lanes<S> {
         let odd = Lanes { ..self }.jumped(simd, simd.splat_u64(MULTIPLIER), simd.splat_u64(1));
         let factor = simd.splat_u64(BY_PAIR.factor[stride]);
         let summand = simd.mul_u64(simd.splat_u64(BY_PAIR.summand[stride]), self.increment);
-        [self.state, odd.state].map(|state| Chain { state, factor, summand })
+        [Chain { state: self.state, factor, summand }, Chain { state: odd.state, factor, summand }]
     }
 }
 

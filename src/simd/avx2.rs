@@ -325,7 +325,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn shr_u64(self, x: [__m256i; 2], bits: u32) -> [__m256i; 2] {
         let [count, _] = self.splat_u64(u64::from(bits));
-        x.map(|x| vendor!(_mm256_srlv_epi64(x, count)))
+        [vendor!(_mm256_srlv_epi64(x[0], count)), vendor!(_mm256_srlv_epi64(x[1], count))]
     }
     #[inline(always)]
     fn low_u32(self, [even, odd]: [__m256i; 2]) -> __m256i {

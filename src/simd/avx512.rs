@@ -314,16 +314,16 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     fn shr_u64(self, x: [__m512i; 2], bits: u32) -> [__m512i; 2] {
         let [count, _] = self.splat_u64(u64::from(bits));
-        x.map(|x| vendor!(_mm512_srlv_epi64(x, count)))
+        [vendor!(_mm512_srlv_epi64(x[0], count)), vendor!(_mm512_srlv_epi64(x[1], count))]
     }
     #[inline(always)]
-    fn low_u32(self, x: [__m512i; 2]) -> __m512i {
-        let [even, odd] = x.map(|x| self.from_bits(x));
+    fn low_u32(self, [even, odd]: [__m512i; 2]) -> __m512i {
+        let (even, odd) = (self.from_bits(even), self.from_bits(odd));
         self.to_bits(vendor!(_mm512_mask_moveldup_ps(even, 0xaaaa, odd)))
     }
     #[inline(always)]
-    fn high_u32(self, x: [__m512i; 2]) -> __m512i {
-        let [even, odd] = x.map(|x| self.from_bits(x));
+    fn high_u32(self, [even, odd]: [__m512i; 2]) -> __m512i {
+        let (even, odd) = (self.from_bits(even), self.from_bits(odd));
         self.to_bits(vendor!(_mm512_mask_movehdup_ps(odd, 0x5555, even)))
     }
 }
