@@ -7,5 +7,6 @@
 
 pub mod cli;
 pub mod kernels;
+pub mod noise;
 pub mod simd;
 pub mod tensor;

@@ -51,7 +51,7 @@ fn first_mut<T, const N: usize>(dst: &mut [T]) -> &mut [T; N] {
 impl<const BF16: bool> Simd for Avx512<BF16> {
     type F32 = __m512;
     type U32 = __m512i;
-    /// Lanes 0-7 and 8-15.
+    /// Even lanes and odd lanes, so that taking 32-bit halves is one in-lane move.
     type U64 = [__m512i; 2];
     type Mask = __mmask16;
 
@@ -125,11 +125,17 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     fn load_u64(self, src: &[u64]) -> [__m512i; 2] {
         let src: &[u64; LANES] = first(src);
         let load = |half: &[u64]| vendor!(_mm512_loadu_si512(first::<_, 8>(half).as_ptr().cast()));
-        [load(&src[..8]), load(&src[8..])]
+        let [low, high] = [load(&src[..8]), load(&src[8..])];
+        let even = vendor!(_mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14));
+        let odd = vendor!(_mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15));
+        [vendor!(_mm512_permutex2var_epi64(low, even, high)), vendor!(_mm512_permutex2var_epi64(low, odd, high))]
     }
     #[inline(always)]
-    fn store_u64(self, x: [__m512i; 2], dst: &mut [u64]) {
-        for (half, x) in first_mut::<_, LANES>(dst).chunks_exact_mut(8).zip(x) {
+    fn store_u64(self, [even, odd]: [__m512i; 2], dst: &mut [u64]) {
+        let low = vendor!(_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11));
+        let high = vendor!(_mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15));
+        for (half, order) in first_mut::<_, LANES>(dst).chunks_exact_mut(8).zip([low, high]) {
+            let x = vendor!(_mm512_permutex2var_epi64(even, order, odd));
             vendor!(_mm512_storeu_si512(first_mut::<_, 8>(half).as_mut_ptr().cast(), x));
         }
     }
@@ -168,6 +174,13 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         for (out, column) in tile.iter_mut().zip(columns) {
             *out = self.to_bits(column);
         }
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: __m512, b: __m512) -> [__m512; 2] {
+        let first = vendor!(_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+        let rest = vendor!(_mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+        [vendor!(_mm512_permutex2var_ps(a, first, b)), vendor!(_mm512_permutex2var_ps(a, rest, b))]
     }
 
     #[inline(always)]
@@ -310,12 +323,17 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     fn shr_u64(self, x: [__m512i; 2], bits: u32) -> [__m512i; 2] {
         let [count, _] = self.splat_u64(u64::from(bits));
-        x.map(|x| vendor!(_mm512_srlv_epi64(x, count)))
+        [vendor!(_mm512_srlv_epi64(x[0], count)), vendor!(_mm512_srlv_epi64(x[1], count))]
     }
     #[inline(always)]
-    fn low_u32(self, x: [__m512i; 2]) -> __m512i {
-        let even = vendor!(_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30));
-        vendor!(_mm512_permutex2var_epi32(x[0], even, x[1]))
+    fn low_u32(self, [even, odd]: [__m512i; 2]) -> __m512i {
+        let (even, odd) = (self.from_bits(even), self.from_bits(odd));
+        self.to_bits(vendor!(_mm512_mask_moveldup_ps(even, 0xaaaa, odd)))
+    }
+    #[inline(always)]
+    fn high_u32(self, [even, odd]: [__m512i; 2]) -> __m512i {
+        let (even, odd) = (self.from_bits(even), self.from_bits(odd));
+        self.to_bits(vendor!(_mm512_mask_movehdup_ps(odd, 0x5555, even)))
     }
 }
 
