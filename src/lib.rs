@@ -10,3 +10,5 @@ pub mod kernels;
 pub mod noise;
 pub mod simd;
 pub mod tensor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

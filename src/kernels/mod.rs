@@ -14,9 +14,12 @@
 //! both shapes.
 
 mod context;
+pub mod elementwise;
+mod lanewise;
 pub mod matmul;
 pub mod reduce;
 pub mod round_bf16;
+mod rows;
 pub mod twin;
 
 pub use context::{Context, Profile};
