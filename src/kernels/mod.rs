@@ -14,7 +14,9 @@
 //! both shapes.
 
 mod context;
+pub mod matmul;
 pub mod reduce;
+pub mod round_bf16;
 pub mod twin;
 
 pub use context::{Context, Profile};
