@@ -22,7 +22,6 @@
 pub mod cholesky;
 pub mod orthogonalize;
 pub mod power_iteration;
-mod product;
 pub mod qr;
 mod square;
 pub mod symmetric_eigen;

@@ -16,12 +16,12 @@
 use rayon::prelude::*;
 
 use super::{
-    Square, fill_nan, frobenius, is_finite, product,
+    Square, fill_nan, frobenius, is_finite,
     symmetric_eigen::symmetric_eigen,
     tall::{self, Block, add_scaled, dot},
 };
 use crate::{
-    kernels::Context,
+    kernels::{Context, matmul::product},
     tensor::{MatMut, MatRef},
 };
 

@@ -13,9 +13,9 @@
 //! same reason `V` need not be orthonormalised again before a sweep. Columns of `U` that are rounding
 //! noise become zero, not noise of norm one.
 
-use super::{fill_nan, frobenius, is_finite, product, qr::thin_qr};
+use super::{fill_nan, frobenius, is_finite, qr::thin_qr};
 use crate::{
-    kernels::Context,
+    kernels::{Context, matmul::product},
     tensor::{MatMut, MatRef},
 };
 
