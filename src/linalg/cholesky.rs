@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn scale_changes_nothing_but_the_scale() {
-        let b: Vec<f64> = (0..36).map(|i| ((i * i + 3 * i) % 17) as f64 - 8.0).collect();
+        let b: Vec<f64> = (0..36).map(|i| f64::from((i * i + 3 * i) % 17) - 8.0).collect();
         let a = covariance(6, 6, &b);
         let one = Cholesky::new(&a).unwrap();
         for scale in [2_f64.powi(-200), 2_f64.powi(200)] {

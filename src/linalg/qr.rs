@@ -9,7 +9,7 @@
 //! factored in cache, the triangles are stacked and factored in turn, and on the way back every block
 //! applies its reflections to its piece of the upper `Q`.
 //!
-//! *Why not CholeskyQR2.* It is made of matmuls, but its Gram matrix squares the condition number: it
+//! *Why not `CholeskyQR2`.* It is made of matmuls, but its Gram matrix squares the condition number: it
 //! fails outright at κ ≥ 2¹² in f32 (2²⁶ in f64), and power iteration feeds it matrices of rank below
 //! `n`. A Gram matrix over m = 50,000 rows in one f32 chain would lose a further √m·2⁻²⁴ ≈ 1.3e-5.
 //! Reflections are unconditionally stable, and in f64 the rounding of `Q` to f32 is all the error there
