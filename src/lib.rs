@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod kernels;
+pub mod linalg;
 pub mod noise;
 pub mod simd;
 pub mod tensor;
