@@ -14,7 +14,11 @@
 //! both shapes.
 
 mod context;
+pub mod cross_entropy;
+mod mask;
 pub mod reduce;
+pub mod softmax;
 pub mod twin;
 
 pub use context::{Context, Profile};
+pub use mask::Mask;
