@@ -43,6 +43,7 @@ pub(super) fn row_stride(block: &Block, lanes: usize) -> usize {
 #[inline(always)]
 pub(super) fn fill<S: Simd>(simd: S, block: &Block, scores: &Scores, panel: &mut [f32], out: &mut [f32]) {
     let (rows, keys, width) = (block.rows(), block.span.len(), panel_width(S::LANES));
+    let row_stride = row_stride(block, S::LANES);
     for column in (0..keys).step_by(width) {
         let have = width.min(keys - column);
         let source = (scores.first_key + column, have);
@@ -58,19 +59,53 @@ pub(super) fn fill<S: Simd>(simd: S, block: &Block, scores: &Scores, panel: &mut
             };
             let seen = block.columns_of(m).start..block.columns_of(m + height - 1).end;
             if seen.start < column + width && column < seen.end {
-                // On the diagonal the second half of a wide panel is often masked for the whole tile.
-                let half = width / 2;
-                let narrow = tile::vectors(S::LANES) == 4 && seen.end <= column + half;
-                match (height, narrow) {
-                    (MR, false) if tile::vectors(S::LANES) == 4 => strip::<S, MR, 4>(simd, scores, m, panel, column, out),
-                    (MR, _) => strip::<S, MR, 2>(simd, scores, m, panel, column, out),
-                    (2, false) if tile::vectors(S::LANES) == 4 => strip::<S, 2, 4>(simd, scores, m, panel, column, out),
-                    (2, _) => strip::<S, 2, 2>(simd, scores, m, panel, column, out),
-                    (_, false) if tile::vectors(S::LANES) == 4 => strip::<S, 1, 4>(simd, scores, m, panel, column, out),
-                    (_, _) => strip::<S, 1, 2>(simd, scores, m, panel, column, out),
+                // On the diagonal the second half of a panel of four vectors is often masked for the whole tile.
+                let wide = tile::vectors(S::LANES) == 4 && seen.end > column + width / 2;
+                match (height, wide) {
+                    (MR, true) => strip::<S, MR, 4>(simd, scores, m, panel, column, row_stride, out),
+                    (MR, false) => strip::<S, MR, 2>(simd, scores, m, panel, column, row_stride, out),
+                    (2, true) => strip::<S, 2, 4>(simd, scores, m, panel, column, row_stride, out),
+                    (2, false) => strip::<S, 2, 2>(simd, scores, m, panel, column, row_stride, out),
+                    (_, true) => strip::<S, 1, 4>(simd, scores, m, panel, column, row_stride, out),
+                    (_, false) => strip::<S, 1, 2>(simd, scores, m, panel, column, row_stride, out),
                 }
             }
             m += height;
+        }
+    }
+}
+
+/// One register tile: rows `m..m + M`, columns from `column` on.
+#[inline(always)]
+fn strip<S: Simd, const M: usize, const NV: usize>(
+    simd: S,
+    scores: &Scores,
+    m: usize,
+    panel: &[f32],
+    column: usize,
+    row_stride: usize,
+    out: &mut [f32],
+) {
+    let depth = scores.depth;
+    let mut acc: Tile<S, M, NV> = [[simd.splat(0.0); NV]; M];
+    if scores.carry {
+        for (i, acc) in acc.iter_mut().enumerate() {
+            let out = &out[(m + i) * row_stride + column..][..NV * S::LANES];
+            for (v, acc) in acc.iter_mut().enumerate() {
+                *acc = simd.load(&out[v * S::LANES..]);
+            }
+        }
+    }
+    let mut rows: [&[f32]; M] = [&[]; M];
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = &scores.left[(m + i) * depth..][..depth];
+    }
+    let acc = tile::by_rows(simd, rows, panel, panel_width(S::LANES), acc);
+    let scale = simd.splat(scores.scale);
+    for (i, acc) in acc.iter().enumerate() {
+        let out = &mut out[(m + i) * row_stride + column..][..NV * S::LANES];
+        for (v, acc) in acc.iter().enumerate() {
+            simd.store(simd.mul(*acc, scale), &mut out[v * S::LANES..]);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! C1); with `f64` the same lines are the reference for finite differences.
 //! `zofo verify` compares against these on the user's machine, so they are part of the program.
 
+pub mod attention;
 pub mod cross_entropy;
 mod real;
 pub mod softmax;
