@@ -17,7 +17,9 @@ pub mod attention;
 mod context;
 pub mod cross_entropy;
 mod mask;
+pub mod matmul;
 pub mod reduce;
+pub mod round_bf16;
 pub mod softmax;
 pub mod twin;
 

@@ -1,0 +1,205 @@
+//! Operand formats: how the rows of `x` and the filled panels lie in scratch memory.
+//!
+//! Steps are padded to a multiple of [`DEPTH_UNROLL`] with −0 in `x` and +0 in the panel: their
+//! product is −0, and adding −0 changes no value, not even a −0 left by an underflow.
+
+use std::ops::Range;
+
+use super::{PanelSource, panel::DEPTH_BLOCK, tile::DEPTH_UNROLL};
+use crate::{
+    kernels::{Context, Profile, round_bf16},
+    simd::{Simd, SimdOp},
+    tensor::MatRef,
+};
+
+/// How a step of the micro-tile reads its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// One f32 a step, `k` ascending.
+    F32,
+    /// `strict-bf16` on f32 instructions: rounded operands, each pair's odd element first.
+    OddFirst,
+    /// `strict-bf16` on the dot product instruction: a step is a pair, odd element in the high half.
+    Pairs,
+}
+
+impl Format {
+    pub(super) fn of(cx: &Context) -> Format {
+        match cx.profile {
+            Profile::StrictF32 => Format::F32,
+            Profile::StrictBf16 if cx.isa.has_bf16_dot() => Format::Pairs,
+            Profile::StrictBf16 => Format::OddFirst,
+        }
+    }
+
+    /// Steps that `depth` inputs take, padding included.
+    pub(super) fn steps(self, depth: usize) -> usize {
+        match self {
+            Format::F32 | Format::OddFirst => depth.next_multiple_of(DEPTH_UNROLL),
+            Format::Pairs => depth.div_ceil(2).next_multiple_of(DEPTH_UNROLL),
+        }
+    }
+
+    /// First step of input `k`, a multiple of [`DEPTH_BLOCK`].
+    pub(super) fn step_of(self, k: usize) -> usize {
+        if self == Format::Pairs { k / 2 } else { k }
+    }
+}
+
+/// The left operand of a product.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Left<'a> {
+    /// `x` as `[m, k]`.
+    Rows(MatRef<'a>),
+    /// `x` as `[k, m]`, used transposed.
+    Columns(MatRef<'a>),
+}
+
+impl Left<'_> {
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Left::Rows(x) => x.rows(),
+            Left::Columns(x) => x.cols(),
+        }
+    }
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Left::Rows(x) => x.cols(),
+            Left::Columns(x) => x.rows(),
+        }
+    }
+}
+
+/// Packs the rows of one tile: `out[(step / DEPTH_UNROLL · rows + row) · DEPTH_UNROLL + step % DEPTH_UNROLL]`.
+pub(super) struct PackRows<'a> {
+    pub(super) x: Left<'a>,
+    pub(super) rows: Range<usize>,
+    pub(super) format: Format,
+    pub(super) out: &'a mut [f32],
+}
+
+/// Inputs staged at a time: a whole number of pairs and of unrolled steps.
+const STAGE: usize = 64;
+
+impl SimdOp for PackRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, simd: S) {
+        let PackRows { x, rows, format, out } = self;
+        let depth = x.depth();
+        let height = rows.len();
+        let mut stage = [0.0; STAGE];
+        for (r, row) in rows.enumerate() {
+            for k in (0..depth.max(1)).step_by(STAGE) {
+                let len = STAGE.min(depth - k);
+                let source: &[f32] = match x {
+                    Left::Rows(x) => &x.row(row)[k..k + len],
+                    Left::Columns(x) => {
+                        for (i, staged) in stage[..len].iter_mut().enumerate() {
+                            *staged = x.data()[(k + i) * x.stride() + row];
+                        }
+                        &stage[..len]
+                    }
+                };
+                let out = &mut out[format.step_of(k) * height..];
+                if format == Format::F32 && len == STAGE {
+                    spread(source, r, height, out);
+                    continue;
+                }
+                let mut padded = [-0.0; STAGE];
+                padded[..len].copy_from_slice(source);
+                let steps = format_row(simd, format, &mut padded, len);
+                spread(&padded[..steps], r, height, out);
+            }
+        }
+    }
+}
+
+/// Brings up to `STAGE` inputs into `format`, in place; returns the steps they take.
+#[inline(always)]
+fn format_row<S: Simd>(simd: S, format: Format, stage: &mut [f32; STAGE], len: usize) -> usize {
+    if format == Format::F32 {
+        return format.steps(len);
+    }
+    for lanes in stage.chunks_exact_mut(S::LANES) {
+        simd.store(round_bf16::operand(simd, simd.load(lanes)), lanes);
+    }
+    if format == Format::OddFirst {
+        stage.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.swap(0, 1));
+    } else {
+        for i in 0..STAGE / 2 {
+            stage[i] = f32::from_bits(stage[2 * i].to_bits() >> 16 | stage[2 * i + 1].to_bits());
+        }
+    }
+    format.steps(len)
+}
+
+/// Copies the steps of row `r` into the tile, in runs of [`DEPTH_UNROLL`].
+#[inline(always)]
+fn spread(steps: &[f32], r: usize, height: usize, out: &mut [f32]) {
+    let runs = steps.as_chunks::<DEPTH_UNROLL>().0;
+    for (run, group) in runs.iter().zip(out.chunks_exact_mut(height * DEPTH_UNROLL)) {
+        *group[r * DEPTH_UNROLL..].first_chunk_mut().expect("a run per row") = *run;
+    }
+}
+
+/// Fills the panels of all branches for inputs `depth` and brings them into `format`.
+pub(super) struct PackPanels<'a, P> {
+    pub(super) source: &'a P,
+    /// Output features of the panel, at most its width.
+    pub(super) rows: Range<usize>,
+    pub(super) depth: Range<usize>,
+    pub(super) format: Format,
+    /// One buffer a branch, `depth` padded to even and to [`DEPTH_UNROLL`] × the panel width.
+    pub(super) panels: Vec<&'a mut [f32]>,
+    pub(super) width: usize,
+}
+
+impl<P: PanelSource> SimdOp for PackPanels<'_, P> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, simd: S) {
+        let PackPanels { source, rows, depth, format, mut panels, width } = self;
+        for from in depth.clone().step_by(DEPTH_BLOCK) {
+            let to = (from + DEPTH_BLOCK).min(depth.end);
+            let span = (from - depth.start) * width..(to - depth.start) * width;
+            let mut parts: Vec<&mut [f32]> = panels.iter_mut().map(|panel| &mut panel[span.clone()]).collect();
+            source.fill(simd, rows.clone(), from..to, &mut parts);
+        }
+        let filled = depth.len() * width;
+        for panel in &mut panels {
+            panel[filled..].fill(0.0);
+            match format {
+                Format::F32 => {}
+                Format::OddFirst => odd_first(simd, panel, width),
+                Format::Pairs => pairs(simd, panel, width),
+            }
+        }
+    }
+}
+
+/// Rounds every value and exchanges the two inputs of each pair.
+#[inline(always)]
+fn odd_first<S: Simd>(simd: S, panel: &mut [f32], width: usize) {
+    for pair in panel.chunks_exact_mut(2 * width) {
+        let (even, odd) = pair.split_at_mut(width);
+        for (even, odd) in even.chunks_exact_mut(S::LANES).zip(odd.chunks_exact_mut(S::LANES)) {
+            let first = round_bf16::operand(simd, simd.load(odd));
+            let second = round_bf16::operand(simd, simd.load(even));
+            simd.store(first, even);
+            simd.store(second, odd);
+        }
+    }
+}
+
+/// Rounds every value and joins each pair in one word: step `i` is written where step `2i` was read.
+#[inline(always)]
+fn pairs<S: Simd>(simd: S, panel: &mut [f32], width: usize) {
+    for step in 0..panel.len() / (2 * width) {
+        for at in (0..width).step_by(S::LANES) {
+            let load = |k: usize| simd.to_bits(round_bf16::operand(simd, simd.load(&panel[k * width + at..])));
+            let joined = simd.or(simd.shr(load(2 * step), 16), load(2 * step + 1));
+            simd.store(simd.from_bits(joined), &mut panel[step * width + at..]);
+        }
+    }
+}
