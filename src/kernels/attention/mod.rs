@@ -140,7 +140,7 @@ impl Attention<'_> {
 
     /// Every (sequence, key head), sequences outermost.
     fn places(&self) -> impl Iterator<Item = (usize, Place)> {
-        (0..self.queries.len()).flat_map(|sequence| {
+        (0..self.queries.len()).flat_map(move |sequence| {
             (0..self.kv_heads).map(move |kv_head| {
                 let place = Place {
                     first_query: self.queries.range(sequence).start,
