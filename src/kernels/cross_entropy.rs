@@ -363,3 +363,6 @@ impl<S: Simd> CompensatedLanes<S> {
         lanes[0]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,10 +16,14 @@
 pub mod attention;
 mod context;
 pub mod cross_entropy;
+pub mod elementwise;
+pub mod head;
+mod lanewise;
 mod mask;
 pub mod matmul;
 pub mod reduce;
 pub mod round_bf16;
+mod rows;
 pub mod softmax;
 pub mod twin;
 

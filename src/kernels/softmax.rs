@@ -194,3 +194,95 @@ pub(super) fn jacobian_product<S: Simd>(simd: S, p: &[f32], row: &mut [f32], vis
     }
     clear_masked(row, &groups, &visible);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample::select};
+
+    use super::*;
+    use crate::{
+        kernels::twin,
+        testing::{assert_same_bits, awkward_values, directional_derivative, edge_length, everywhere, moderate_values},
+    };
+
+    const MASKS: &[Mask] =
+        &[Mask::Bidirectional, Mask::Causal, Mask::Window(1), Mask::Window(5), Mask::Window(16), Mask::Window(40)];
+
+    /// Sequences and the width of a score matrix for them.
+    fn ragged() -> impl Strategy<Value = (Sequences, usize)> {
+        (prop::collection::vec(edge_length().prop_filter("a short one", |n| *n < 50), 0..4), 0_usize..3).prop_map(
+            |(lengths, spare)| {
+                let longest = lengths.iter().copied().max().unwrap_or(0);
+                (Sequences::from_lengths(lengths), longest + spare)
+            },
+        )
+    }
+
+    fn rows(mask: Mask, sequences: &Sequences) -> Vec<Range<usize>> {
+        sequences.iter().flat_map(|rows| (0..rows.len()).map(move |i| mask.visible(i, rows.len()))).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn every_instruction_set_has_the_bits_of_the_definition(
+            mask in select(MASKS),
+            (sequences, width, scores, dots) in ragged().prop_flat_map(|(sequences, width)| {
+                let n = sequences.total() * width;
+                (Just(sequences), Just(width), awkward_values(n), awkward_values(n))
+            }),
+        ) {
+            let n = sequences.total();
+            let row = |x: &[f32], r: usize| x[r * width..(r + 1) * width].to_vec();
+            let visible = rows(mask, &sequences);
+            let map = |f: &dyn Fn(usize, Range<usize>) -> Vec<f32>| -> Vec<f32> {
+                visible.iter().enumerate().flat_map(|(r, visible)| f(r, visible.clone())).collect()
+            };
+            let p = map(&|r, visible| twin::softmax::forward(&row(&scores, r), visible));
+            let expected = map(&|r, visible| twin::softmax::jacobian_product(&row(&p, r), &row(&dots, r), visible));
+            everywhere(|cx, label| {
+                let mut out = vec![f32::NAN; n * width];
+                forward(cx, mask, &sequences, MatRef::new(&scores, n, width), MatMut::new(&mut out, n, width));
+                assert_same_bits(&out, &p, format!("{label}, forward"));
+                for product in [tangent, backward] {
+                    let (p, x) = (MatRef::new(&p, n, width), MatRef::new(&dots, n, width));
+                    product(cx, mask, &sequences, p, x, MatMut::new(&mut out, n, width));
+                    assert_same_bits(&out, &expected, format!("{label}, Jacobian"));
+                }
+            });
+        }
+
+        #[test]
+        fn the_jacobian_product_is_the_derivative(scores in moderate_values(11), dots in moderate_values(11)) {
+            let seen = 2..9;
+            let along = |t: f64| {
+                let moved: Vec<f64> = scores.iter().zip(&dots).map(|(s, dot)| s + t * dot).collect();
+                twin::softmax::forward(&moved, seen.clone())
+            };
+            let p = twin::softmax::forward(&scores, seen.clone());
+            // s − max, at most 6, errs by 7e-16; exp by 2 ulp more; sum and quotient by 8 roundings of p ≤ 1.
+            let estimates = directional_derivative(4e-15, along);
+            let exact = twin::softmax::jacobian_product(&p, &dots, seen.clone());
+            for (estimate, exact) in estimates.into_iter().zip(exact) {
+                prop_assert!(estimate.admits(exact), "{estimate:?} does not admit {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_scores_share_equally_and_masked_keys_get_nothing() {
+        let mut p = [f32::NAN; 16];
+        let sequences = Sequences::from_lengths([4]);
+        let cx = Context::new(crate::simd::Isa::fastest());
+        forward(&cx, Mask::Causal, &sequences, MatRef::new(&[7.0; 16], 4, 4), MatMut::new(&mut p, 4, 4));
+        let third = 1.0 / 3.0;
+        assert_eq!(p, [1., 0., 0., 0., 0.5, 0.5, 0., 0., third, third, third, 0., 0.25, 0.25, 0.25, 0.25]);
+    }
+
+    #[test]
+    #[should_panic(expected = "softmax from [2, 3] to [2, 3] over 4 rows of sequences of at most 4 keys")]
+    fn rows_narrower_than_a_sequence_are_refused() {
+        let sequences = Sequences::from_lengths([4]);
+        check(&sequences, MatRef::new(&[0.0; 6], 2, 3), &MatMut::new(&mut [0.0; 6], 2, 3));
+    }
+}

@@ -6,7 +6,9 @@
 
 pub mod attention;
 pub mod cross_entropy;
+pub mod elementwise;
 mod real;
+pub mod round_bf16;
 pub mod softmax;
 
 pub use real::{Real, canonical_dot, canonical_sum};

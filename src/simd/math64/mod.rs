@@ -13,8 +13,12 @@
 //!
 //! Coefficients are minimax fits as described in [`super::math`], rounded to f64.
 
+#[cfg(test)]
+mod double_double;
 mod exp;
 mod log;
+#[cfg(test)]
+mod tests;
 mod trigonometry;
 
 pub use exp::{erf, exp, tanh};
