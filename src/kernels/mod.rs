@@ -13,13 +13,19 @@
 //! value heads, `V` vocabulary; `m × k × n` in a matmul. A wrong shape is our bug: it asserts, naming
 //! both shapes.
 
+pub mod attention;
 mod context;
+pub mod cross_entropy;
 pub mod elementwise;
+pub mod head;
 mod lanewise;
+mod mask;
 pub mod matmul;
 pub mod reduce;
 pub mod round_bf16;
 mod rows;
+pub mod softmax;
 pub mod twin;
 
 pub use context::{Context, Profile};
+pub use mask::Mask;

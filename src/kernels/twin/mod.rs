@@ -4,9 +4,12 @@
 //! C1); with `f64` the same lines are the reference for finite differences.
 //! `zofo verify` compares against these on the user's machine, so they are part of the program.
 
+pub mod attention;
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod matmul;
 mod real;
 pub mod round_bf16;
+pub mod softmax;
 
 pub use real::{Real, canonical_dot, canonical_sum};
