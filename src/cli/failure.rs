@@ -35,6 +35,10 @@ pub(super) enum Failure {
         )
     )]
     SubnormalsFlushed,
+    /// Training met a loss that is infinite or NaN; no parameter was changed by it.
+    #[error("the loss of step {step} is {loss}")]
+    #[diagnostic(code(non_finite), help("`zofo verify` checks this CPU"))]
+    NonFinite { step: u64, loss: f64 },
     /// Standard output is closed or full.
     #[error("cannot write to standard output")]
     #[diagnostic(code(io))]
@@ -64,6 +68,7 @@ impl Failure {
         match self {
             Failure::Usage { .. } | Failure::Isa { .. } => Exit::Usage,
             Failure::Threads { .. } | Failure::SubnormalsFlushed => Exit::Failed,
+            Failure::NonFinite { .. } => Exit::NonFinite,
             Failure::Output { .. } => Exit::Io,
         }
     }

@@ -13,6 +13,7 @@
 //! value heads, `V` vocabulary; `m × k × n` in a matmul. A wrong shape is our bug: it asserts, naming
 //! both shapes.
 
+pub mod activation;
 pub mod attention;
 mod context;
 pub mod cross_entropy;
