@@ -83,8 +83,9 @@ impl Lanewise<1, 1> for AddAssign {
     }
 }
 
+/// `fma(c, x, y)` into `y`.
 #[derive(Clone, Copy)]
-struct Axpy(f32);
+pub(super) struct Axpy(pub(super) f32);
 impl Lanewise<1, 1> for Axpy {
     #[inline(always)]
     fn at<S: Simd>(self, simd: S, [x]: [S::F32; 1], [y]: [S::F32; 1]) -> [S::F32; 1] {
@@ -134,7 +135,7 @@ impl Lanewise<2, 1> for MulAdd {
 /// If `bias` does not have one value per column.
 pub fn add_bias(cx: &Context, bias: &[f32], y: MatMut<'_>) {
     assert_eq!(y.cols(), bias.len(), "a bias of {} values on a matrix [{}, {}]", bias.len(), y.rows(), y.cols());
-    rows::for_each_block(y, |_, y| cx.isa.dispatch(AddBias { bias, y }));
+    rows::for_each_block(y, bias.len(), |_, y| cx.isa.dispatch(AddBias { bias, y }));
 }
 
 /// The backward of [`add_bias`]: `dbias[c] += dy[0, c] + dy[1, c] + …`, one chain per column over rows ascending

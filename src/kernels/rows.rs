@@ -10,13 +10,13 @@ use super::lanewise::CHUNK;
 use crate::tensor::MatMut;
 
 /// Calls `work(first_row, block)` for consecutive blocks of the rows of `y`, on the threads of the current pool
-/// if there are several blocks. A block holds about [`CHUNK`] values, at least one row.
-pub(super) fn for_each_block(y: MatMut<'_>, work: impl Fn(usize, MatMut<'_>) + Sync) {
+/// if there are several blocks. A row costs about `row_cost` elements; a block about [`CHUNK`], at least one row.
+pub(super) fn for_each_block(y: MatMut<'_>, row_cost: usize, work: impl Fn(usize, MatMut<'_>) + Sync) {
     let (rows, cols, stride) = (y.rows(), y.cols(), y.stride());
     if rows == 0 || cols == 0 {
         return;
     }
-    let block = (CHUNK / cols).max(1);
+    let block = (CHUNK / row_cost.max(1)).max(1);
     if rows <= block {
         return work(0, y);
     }

@@ -49,7 +49,8 @@ impl<'a> Network<'a> {
     /// The share of points whose largest logit is that of their arm.
     pub(super) fn accuracy(&mut self, parameters: &[f32]) -> f64 {
         self.forward(parameters);
-        let largest = |row: &[f32]| (0..CLASSES).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+        let largest =
+            |row: &[f32]| (0..CLASSES).fold(0, |best, class| if row[class] > row[best] { class } else { best });
         let rows = self.logits.chunks_exact(CLASSES).zip(&self.points.labels);
         let right = rows.filter(|(row, label)| label.is_some_and(|label| label as usize == largest(row))).count();
         right as f64 / self.points.len() as f64
@@ -75,13 +76,7 @@ impl<'a> Network<'a> {
 /// different places of the unit disc, 1/√32 out of it, and no bias out of it.
 pub(super) fn initial(cx: &Context, seed: u64) -> Vec<f32> {
     let mut parameters = vec![0.0; PARAMETERS];
-    NoiseKey::new(seed, 0, Role::Init, 0).tensor(0).fill(
-        cx.isa,
-        Law::Gaussian,
-        0..1,
-        0..PARAMETERS,
-        &mut parameters,
-    );
+    NoiseKey::new(seed, 0, Role::Init, 0).tensor(0).fill(cx.isa, Law::Gaussian, 0..1, 0..PARAMETERS, &mut parameters);
     let (input, rest) = parameters.split_at_mut(PARTS[0] + PARTS[1]);
     let (weight_out, bias_out) = rest.split_at_mut(PARTS[2]);
     input.iter_mut().for_each(|x| *x *= 2.0);

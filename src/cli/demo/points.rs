@@ -22,7 +22,9 @@ impl Points {
         for line in include_str!("spirals.csv").lines().filter(|line| !line.starts_with('#')) {
             let mut fields = line.split(',').map(|field| field.parse::<i16>().expect("embedded integers"));
             // IEEE division: the same f32 everywhere.
-            points.coordinates.extend(fields.by_ref().take(FEATURES).map(|thousandths| f32::from(thousandths) / 1000.0));
+            points
+                .coordinates
+                .extend(fields.by_ref().take(FEATURES).map(|thousandths| f32::from(thousandths) / 1000.0));
             points.labels.push(fields.next().map(|arm| u32::try_from(arm).expect("an arm")));
         }
         points
@@ -47,7 +49,8 @@ mod tests {
     fn two_thousand_points_in_three_arms_lie_in_the_unit_disc() {
         let points = Points::embedded();
         assert_eq!((points.len(), points.coordinates.len()), (2000, 4000));
-        let arms = points.labels.iter().map(|label| label.expect("labelled")).collect::<std::collections::BTreeSet<_>>();
+        let arms =
+            points.labels.iter().map(|label| label.expect("labelled")).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(arms.into_iter().collect::<Vec<_>>(), [0, 1, 2]);
         assert!(points.coordinates.chunks_exact(2).all(|p| p[0].hypot(p[1]) <= 1.01));
     }

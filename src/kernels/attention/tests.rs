@@ -104,7 +104,9 @@ fn forward_has_the_bits_of_its_definition() {
         let expected = batch.each(|_, s, x| s.forward(x)).concat();
         let x = concat(batch.inputs.clone());
         batch.with(|layer| {
-            everywhere(|cx, label| assert_same_bits(&run_forward(cx, layer, &x), &expected, format!("{label} {layer:?}")));
+            everywhere(|cx, label| {
+                assert_same_bits(&run_forward(cx, layer, &x), &expected, format!("{label} {layer:?}"))
+            });
         });
     }
 }
@@ -175,7 +177,8 @@ fn rows_may_lie_apart_in_memory() {
     let batch = Batch::new(&[(19, 19)], (2, 1), 16, Mask::Causal);
     let x = &batch.inputs[0];
     // q, k and v of a token side by side, as a fused projection writes them.
-    let fused: Vec<f32> = x.q.chunks(32).zip(x.k.chunks(16).zip(x.v.chunks(16))).flat_map(|(q, (k, v))| [q, k, v].concat()).collect();
+    let fused: Vec<f32> =
+        x.q.chunks(32).zip(x.k.chunks(16).zip(x.v.chunks(16))).flat_map(|(q, (k, v))| [q, k, v].concat()).collect();
     let expected = batch.sequences[0].forward(x);
     batch.with(|layer| {
         everywhere(|cx, label| {
@@ -258,12 +261,19 @@ fn backward_is_the_adjoint_of_tangent() {
 }
 
 #[test]
-#[should_panic(expected = "q (2, 4), k (2, 4), v (2, 4) and output (2, 4), where q and output want (2, 8), k and v (2, 4)")]
+#[should_panic(
+    expected = "q (2, 4), k (2, 4), v (2, 4) and output (2, 4), where q and output want (2, 8), k and v (2, 4)"
+)]
 fn a_wrong_shape_names_the_shapes() {
     let two = Sequences::from_lengths([2]);
     let layer =
         Attention { queries: &two, keys: &two, heads: 2, kv_heads: 1, head_dim: 4, mask: Mask::Causal, scale: 0.5 };
     let (x, mut out) = ([0.0; 8], [0.0; 8]);
     let x = MatRef::new(&x, 2, 4);
-    forward(&Context::new(crate::simd::Isa::fastest()), &layer, Inputs { q: x, k: x, v: x }, MatMut::new(&mut out, 2, 4));
+    forward(
+        &Context::new(crate::simd::Isa::fastest()),
+        &layer,
+        Inputs { q: x, k: x, v: x },
+        MatMut::new(&mut out, 2, 4),
+    );
 }

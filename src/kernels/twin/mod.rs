@@ -4,11 +4,15 @@
 //! C1); with `f64` the same lines are the reference for finite differences.
 //! `zofo verify` compares against these on the user's machine, so they are part of the program.
 
+pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
 pub mod elementwise;
+pub mod embedding;
 pub mod matmul;
+pub mod norm;
 mod real;
+pub mod rope;
 pub mod round_bf16;
 pub mod softmax;
 
