@@ -207,6 +207,17 @@ impl Simd for Avx2 {
         vendor!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x))
     }
     #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // `maxps` answers `b` if either is NaN: right for a NaN in `b`, mended for one in `a`.
+        let larger = vendor!(_mm256_max_ps(a, b));
+        self.select(vendor!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)), a, larger)
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        let smaller = vendor!(_mm256_min_ps(a, b));
+        self.select(vendor!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)), a, smaller)
+    }
+    #[inline(always)]
     fn gt(self, a: __m256, b: __m256) -> __m256 {
         vendor!(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b))
     }

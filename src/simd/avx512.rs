@@ -1,4 +1,4 @@
-//! x86-64 AVX-512 (F, BW, DQ, VL), sixteen lanes, with or without AVX512_BF16.
+//! x86-64 AVX-512 (F, BW, DQ, VL), sixteen lanes, with or without `AVX512_BF16`.
 //!
 //! Safety of the whole file: an [`Avx512`] value is made only by [`Avx512::detect`], after the CPU
 //! reported every feature the file uses; `vendor!` wraps the intrinsics, whose only precondition is
@@ -11,7 +11,7 @@ use super::{Simd, SimdOp};
 
 const LANES: usize = 16;
 
-/// Proof of AVX-512 F, BW, DQ, VL and, if `BF16`, AVX512_BF16.
+/// Proof of AVX-512 F, BW, DQ, VL and, if `BF16`, `AVX512_BF16`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512<const BF16: bool> {
     _proof: (),
@@ -201,6 +201,15 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     fn round(self, x: __m512) -> __m512 {
         vendor!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // `maxps` answers `b` if either is NaN: right for a NaN in `b`; lanes where `a` is one keep it.
+        vendor!(_mm512_mask_max_ps(a, self.eq(a, a), a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        vendor!(_mm512_mask_min_ps(a, self.eq(a, a), a, b))
     }
     #[inline(always)]
     fn dot_bf16_pairs(self, a: __m512i, b: __m512i, acc: __m512) -> __m512 {

@@ -27,6 +27,8 @@ pub mod math64;
 mod neon;
 mod portable;
 mod scalar;
+#[cfg(test)]
+mod tests;
 
 pub use dispatch::{Isa, IsaError, IsaName};
 pub use fma::{fma_from_f64, subnormals_survive};
