@@ -6,5 +6,6 @@
 //! `ARCHITECTURE.md` names the floors and the contracts.
 
 pub mod kernels;
+pub mod linalg;
 pub mod simd;
 pub mod tensor;
