@@ -9,3 +9,5 @@ pub mod kernels;
 pub mod linalg;
 pub mod simd;
 pub mod tensor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

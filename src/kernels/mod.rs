@@ -13,10 +13,17 @@
 //! value heads, `V` vocabulary; `m × k × n` in a matmul. A wrong shape is our bug: it asserts, naming
 //! both shapes.
 
+pub mod activation;
 mod context;
+pub mod elementwise;
+pub mod embedding;
+mod lanewise;
 pub mod matmul;
+pub mod norm;
 pub mod reduce;
+pub mod rope;
 pub mod round_bf16;
+mod rows;
 pub mod twin;
 
 pub use context::{Context, Profile};

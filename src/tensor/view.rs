@@ -91,6 +91,10 @@ impl<'a> MatMut<'a> {
     pub fn cols(&self) -> usize {
         self.cols
     }
+    /// Elements from one row's start to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
     /// The same matrix, read-only.
     pub fn as_ref(&self) -> MatRef<'_> {
         MatRef { data: self.data, rows: self.rows, cols: self.cols, stride: self.stride }
@@ -103,6 +107,10 @@ impl<'a> MatMut<'a> {
     pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
         assert!(r < self.rows, "row {r} of a matrix [{}, {}]", self.rows, self.cols);
         &mut self.data[r * self.stride..][..self.cols]
+    }
+    /// All values from row 0 on, gaps between strided rows included.
+    pub fn into_data(self) -> &'a mut [f32] {
+        self.data
     }
     /// All rows in order, as disjoint slices.
     pub fn into_rows(self) -> impl Iterator<Item = &'a mut [f32]> {

@@ -4,7 +4,13 @@
 //! C1); with `f64` the same lines are the reference for finite differences.
 //! `zofo verify` compares against these on the user's machine, so they are part of the program.
 
+pub mod activation;
+pub mod elementwise;
+pub mod embedding;
+pub mod norm;
 pub mod matmul;
 mod real;
+pub mod rope;
+pub mod round_bf16;
 
 pub use real::{Real, canonical_dot, canonical_sum};
