@@ -8,3 +8,5 @@
 pub mod kernels;
 pub mod simd;
 pub mod tensor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -1,0 +1,3 @@
+//! What tests, benches and fuzz targets share; not part of the program (feature `testing`).
+
+pub mod simd_operations;
