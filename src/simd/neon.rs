@@ -287,8 +287,8 @@ impl Simd for Neon {
         // NEON has no 64-bit product: low·low plus the two cross products shifted up. Swapping the
         // halves of `b` puts both cross products side by side, one pairwise addition joins them.
         let product = |a, b| {
-            let halves = vendor!(vreinterpretq_u32_u64(a));
-            let swapped = vendor!(vrev64q_u32(vreinterpretq_u32_u64(b)));
+            let (halves, swapped) = (vendor!(vreinterpretq_u32_u64(a)), vendor!(vreinterpretq_u32_u64(b)));
+            let swapped = vendor!(vrev64q_u32(swapped));
             let cross = vendor!(vpaddlq_u32(self.mul_u32(halves, swapped)));
             let cross = vendor!(vshlq_n_u64::<32>(cross));
             let (a_low, b_low) = (vendor!(vmovn_u64(a)), vendor!(vmovn_u64(b)));
