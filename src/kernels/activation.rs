@@ -1,12 +1,12 @@
-//! Activations and gated activations (SwiGLU and its relatives), elementwise.
+//! Activations and gated activations (`SwiGLU` and its relatives), elementwise.
 //!
-//! Sources: GELU (Hendrycks and Gimpel, 2016, arXiv:1606.08415; `gelu_new` is its tanh form), SiLU (Elfwing et al.,
+//! Sources: GELU (Hendrycks and Gimpel, 2016, arXiv:1606.08415; `gelu_new` is its tanh form), `SiLU` (Elfwing et al.,
 //! 2017, arXiv:1702.03118), gated linear units `act(gate) · up` (Shazeer, 2020, arXiv:2002.05202).
 //!
 //! *What it is not.* The projections around the gate: those are matmuls.
 //!
 //! *What must stay true.* Value and derivative are the lines of [`super::twin::activation`], operation by operation;
-//! a NaN leaves through value and derivative alike, ReLU included.
+//! a NaN leaves through value and derivative alike, `ReLU` included.
 //!
 //! All functions take dense slices of equal length (any shape) and panic, naming both lengths, if they differ.
 //! An elementwise Jacobian is diagonal: `tangent` and `backward` are one multiplication by `act′(x)`.

@@ -1,5 +1,5 @@
-//! LayerNorm (Ba, Kiros and Hinton, 2016, arXiv:1607.06450) and RMSNorm (Zhang and Sennrich, 2019,
-//! arXiv:1910.07467) of rows: x̂ = (x − mean) / √(variance + eps), y = x̂ · weight + bias; RMSNorm is the same with
+//! `LayerNorm` (Ba, Kiros and Hinton, 2016, arXiv:1607.06450) and `RMSNorm` (Zhang and Sennrich, 2019,
+//! arXiv:1910.07467) of rows: x̂ = (x − mean) / √(variance + eps), y = x̂ · weight + bias; `RMSNorm` is the same with
 //! mean 0, so that the variance is the mean square.
 //!
 //! *What it is not.* Fused with the residual sum or a matmul; and no statistics are stored: two passes over a row
@@ -54,7 +54,7 @@ pub struct NormGradient<'a> {
 }
 
 impl<'a> Norm<'a> {
-    /// LayerNorm.
+    /// `LayerNorm`.
     ///
     /// # Panics
     /// If `bias` is not as long as `weight`.
@@ -65,7 +65,7 @@ impl<'a> Norm<'a> {
         Norm { weight, bias, eps, centered: true }
     }
 
-    /// RMSNorm.
+    /// `RMSNorm`.
     pub fn rms(weight: &'a [f32], eps: f32) -> Self {
         Norm { weight, bias: None, eps, centered: false }
     }
@@ -136,7 +136,7 @@ pub fn backward_parameters(cx: &Context, norm: Norm<'_>, x: MatRef<'_>, dy: MatR
     }
 }
 
-/// The mean (0 for RMSNorm) and 1/√(variance + eps) of a row.
+/// The mean (0 for `RMSNorm`) and 1/√(variance + eps) of a row.
 #[derive(Clone, Copy)]
 struct Stats {
     mean: f32,

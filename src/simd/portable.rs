@@ -15,8 +15,15 @@ const LANES: usize = 4;
 /// How a portable vector multiplies and adds with one rounding.
 pub(super) trait Fma: Copy + Send + Sync + Debug + 'static {
     const NAME: &'static str;
-    fn mul_add(self, a: f32, b: f32, c: f32) -> f32;
+    fn mul_add(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4;
     fn vectorize<O: SimdOp>(self, simd: Portable<Self>, op: O) -> O::Output;
+}
+
+/// `f` lane by lane.
+#[inline(always)]
+fn lanes_of(a: f32x4, b: f32x4, c: f32x4, f: impl Fn(f32, f32, f32) -> f32) -> f32x4 {
+    let (a, b, c) = (a.to_array(), b.to_array(), c.to_array());
+    f32x4::new(std::array::from_fn(|i| f(a[i], b[i], c[i])))
 }
 
 /// The CPU's own fused multiply-add; a value proves that it has one.
@@ -39,8 +46,8 @@ impl HardwareFma {
 impl Fma for HardwareFma {
     const NAME: &'static str = "portable";
     #[inline(always)]
-    fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+    fn mul_add(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
+        lanes_of(a, b, c, f32::mul_add)
     }
     #[inline(always)]
     fn vectorize<O: SimdOp>(self, simd: Portable<Self>, op: O) -> O::Output {
@@ -57,9 +64,10 @@ pub(super) struct SoftwareFma;
 
 impl Fma for SoftwareFma {
     const NAME: &'static str = "portable-soft";
-    #[inline(always)]
-    fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
-        fma_from_f64(a, b, c)
+    /// Out of line: some 80 instructions, which unrolled tiles would repeat a hundred times.
+    #[inline(never)]
+    fn mul_add(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
+        lanes_of(a, b, c, fma_from_f64)
     }
     #[inline(always)]
     fn vectorize<O: SimdOp>(self, simd: Portable<Self>, op: O) -> O::Output {
@@ -174,8 +182,7 @@ impl<F: Fma> Simd for Portable<F> {
     }
     #[inline(always)]
     fn mul_add(self, a: f32x4, b: f32x4, c: f32x4) -> f32x4 {
-        let (a, b, c) = (a.to_array(), b.to_array(), c.to_array());
-        f32x4::new(std::array::from_fn(|i| self.fma.mul_add(a[i], b[i], c[i])))
+        self.fma.mul_add(a, b, c)
     }
     #[inline(always)]
     fn sqrt(self, x: f32x4) -> f32x4 {

@@ -9,6 +9,7 @@
 mod bits;
 mod everywhere;
 mod finite_diff;
+pub mod simd_operations;
 #[cfg(test)]
 mod strategies;
 

@@ -13,9 +13,12 @@
 //! added last. Threads, blocks and tiles change nothing.
 
 mod blocking;
+mod gemv;
 mod pack;
 mod panel;
 pub mod product;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 use std::ops::Range;
@@ -31,7 +34,7 @@ use tile::{Start, Tile, TileShape};
 use super::Context;
 use crate::{
     simd::{Simd, SimdOp},
-    tensor::{MatMut, MatRef},
+    tensor::{MatMut, MatRef, WeightRef},
 };
 
 /// `y = x Wᵀ (+ bias)` in the numeric profile of `cx`.
@@ -75,8 +78,11 @@ fn multiply<P: PanelSource>(
         }
         return;
     }
-    let format = Format::of(cx);
     let shape = cx.isa.dispatch(ShapeOf);
+    if let (Left::Rows(x), Some(w), 1) = (x, source.as_weight(), m) {
+        return single_row(cx, x.row(0), w, bias, start, shape.width, y.row_mut(0));
+    }
+    let format = Format::of(cx);
     let tiles: Vec<_> = (0..branches)
         .flat_map(|b| {
             let first = b * (m / branches);
@@ -102,6 +108,29 @@ fn multiply<P: PanelSource>(
     match <[_; 1]>::try_from(tasks) {
         Ok([(rows, region)]) => product.run(rows, &region),
         Err(tasks) => tasks.into_par_iter().for_each(|(rows, region)| product.run(rows, &region)),
+    }
+}
+
+/// The driver of single rows: each thread takes a range of features.
+fn single_row(
+    cx: &Context,
+    x: &[f32],
+    w: WeightRef<'_>,
+    bias: Option<&[f32]>,
+    start: Start,
+    width: usize,
+    y: &mut [f32],
+) {
+    let regions = blocking::regions(1, y.len().div_ceil(width), rayon::current_num_threads(), w.rows() * w.cols());
+    let share = regions[0].panels.len().max(regions[regions.len() - 1].panels.len()) * width;
+    let run = |(i, y): (usize, &mut [f32])| {
+        let features = i * share..i * share + y.len();
+        cx.isa.dispatch(gemv::Gemv { x, w, bias, start, profile: cx.profile, features, y });
+    };
+    if regions.len() == 1 {
+        run((0, y));
+    } else {
+        y.par_chunks_mut(share).enumerate().for_each(run);
     }
 }
 

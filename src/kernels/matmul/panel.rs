@@ -25,6 +25,10 @@ pub trait PanelSource: Sync {
     fn branches(&self) -> usize {
         1
     }
+    /// The stored weight, if this is nothing else: few rows of `x` then read it without packing.
+    fn as_weight(&self) -> Option<WeightRef<'_>> {
+        None
+    }
     /// Writes features `rows`, inputs `depth`, of every branch: `panels[branch][k · width + feature]`,
     /// where `width = panels[branch].len() / depth.len()`; features past the end of `rows` become +0.
     ///
@@ -42,6 +46,9 @@ impl PanelSource for WeightRef<'_> {
     }
     fn cols(&self) -> usize {
         WeightRef::cols(*self)
+    }
+    fn as_weight(&self) -> Option<WeightRef<'_>> {
+        Some(*self)
     }
     #[inline(always)]
     fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {

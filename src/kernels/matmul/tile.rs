@@ -11,7 +11,7 @@ use crate::simd::{Simd, SimdOp};
 pub(super) const DEPTH_UNROLL: usize = 4;
 
 /// The most vectors across a panel of any instruction set.
-const MAX_VECTORS: usize = 4;
+pub(super) const MAX_VECTORS: usize = 4;
 
 /// The register tile of an instruction set: `rows × vectors` accumulators, plus `vectors` registers
 /// for the panel and one for the broadcast.

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// LayerNorm with and without bias, and RMSNorm (which has none): (centered, biased).
+/// `LayerNorm` with and without bias, and `RMSNorm` (which has none): (centered, biased).
 const KINDS: [(bool, bool); 3] = [(true, true), (true, false), (false, false)];
 
 fn kernel_norm<'a>((centered, biased): (bool, bool), weight: &'a [f32], bias: &'a [f32], eps: f32) -> Norm<'a> {

@@ -1,4 +1,4 @@
-//! The definitions of LayerNorm and RMSNorm, one row at a time.
+//! The definitions of `LayerNorm` and `RMSNorm`, one row at a time.
 
 use super::{Real, canonical_dot, canonical_sum};
 
@@ -11,7 +11,7 @@ pub struct Norm<'a, R> {
     pub bias: Option<&'a [R]>,
     /// Added to the variance.
     pub eps: R,
-    /// Whether the mean is subtracted (LayerNorm) or taken as zero (RMSNorm).
+    /// Whether the mean is subtracted (`LayerNorm`) or taken as zero (`RMSNorm`).
     pub centered: bool,
 }
 
