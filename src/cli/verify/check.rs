@@ -23,12 +23,11 @@ pub(super) enum Claim {
         /// The scalar definition on the same inputs.
         twin: fn() -> Bits,
     },
-    /// Two independent ways to one derivative agree. Their bits are those of kernels that have a
-    /// [`Claim::SameBits`] of their own, so one instruction set speaks for all.
-    Agreement(fn(&Context) -> Agreement),
+    /// Independent ways to one derivative agree, in f64 and on no instruction set in particular.
+    Agreement(fn() -> Agreement),
 }
 
-/// The distance between two ways to one number, and the most that rounding explains.
+/// The distance between independent ways to one number, and the most that rounding explains.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Agreement {
     /// |a − b|.

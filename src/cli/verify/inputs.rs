@@ -84,11 +84,6 @@ impl Inputs {
         }
         values
     }
-
-    /// Indices below `bound`.
-    pub(super) fn indices(&mut self, n: usize, bound: usize) -> Vec<usize> {
-        (0..n).map(|_| self.word() as usize % bound).collect()
-    }
 }
 
 #[cfg(test)]
