@@ -68,14 +68,14 @@ fn the_demo_ends_in_its_expected_digest_with_a_lower_loss() {
     let of = |score: &str, field: &str| outcome[score][field].as_f64().expect("a number");
     assert!(of("final", "loss") < 0.5 * of("base", "loss"), "{outcome:#}");
     assert!(of("final", "accuracy") > 0.9, "{outcome:#}");
-    let progress = String::from_utf8(output.stderr).expect("UTF-8");
+    let progress = String::from_utf8(output.stderr.clone()).expect("UTF-8");
     assert!(progress.lines().count() > 2 && !progress.contains('\r'), "plain lines on no terminal: {progress:?}");
 }
 
 #[test]
 fn an_unknown_instruction_set_is_a_usage_error_that_names_the_choices() {
     let output = run(zofo().args(["--isa", "sse2", "verify"]));
-    let message = String::from_utf8(output.stderr).expect("UTF-8");
+    let message = String::from_utf8(output.stderr.clone()).expect("UTF-8");
     assert_eq!((code(&output), output.stdout.len()), (2, 0));
     for part in ["--isa", "sse2", "portable-soft"] {
         assert!(message.contains(part), "{part}: {message}");

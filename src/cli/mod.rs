@@ -24,13 +24,17 @@ pub use exit::Exit;
 
 const EXAMPLES: &str = "\
 Examples:
-  zofo demo                       train a small network without a gradient, and check the result to the bit
-  zofo verify                     check that this CPU computes what every other CPU computes
-  zofo verify --json              the same for programs
+  zofo demo                          train a small network without a gradient, check the result to the bit
+  zofo verify                        check that this CPU computes what every other CPU computes
+  zofo verify --json                 the same for programs
   zofo --isa avx2 --threads 1 demo   the same bits, by other instructions on one core
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 non-finite loss, 4 input changed, 5 does not fit,
 6 output locked, 7 journal damaged, 74 I/O, 130 and 143 interrupted.";
+
+const THREADS: &str = "Worker threads; results never depend on it [default: RAYON_NUM_THREADS, else physical cores]";
+const ISA: &str = "Instruction set: portable-soft, portable, neon, avx2 or avx512; results never depend on it \
+                   [default: ZOFO_ISA, else the fastest here]";
 
 /// Fine-tunes language models without a GPU.
 #[derive(Debug, Parser)]
@@ -45,12 +49,9 @@ struct Arguments {
 /// The flags that every command takes.
 #[derive(Debug, Args)]
 struct Global {
-    /// Worker threads; results never depend on it [default: RAYON_NUM_THREADS, else physical cores]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", help = THREADS)]
     threads: Option<NonZeroUsize>,
-    /// Instruction set: portable-soft, portable, neon, avx2 or avx512; results never depend on it
-    /// [default: ZOFO_ISA, else the fastest here]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help = ISA)]
     isa: Option<String>,
     /// Print one JSON object on standard output and nothing else there, errors included
     #[arg(long, global = true)]

@@ -1,7 +1,7 @@
 //! `zofo demo`: training without a gradient, in seconds, with a result checked to the bit.
 //!
 //! A network of two layers learns which arm of a spiral each of 2,000 points belongs to by two-point
-//! steps (Spall 1992; MeZO, Malladi et al. 2023, arXiv 2305.17333): per step one Gaussian direction `z`
+//! steps (Spall 1992; `MeZO`, Malladi et al. 2023, arXiv 2305.17333): per step one Gaussian direction `z`
 //! and two forward passes, never a backward one.
 //!
 //! ```text
@@ -29,16 +29,16 @@ use network::{Network, PARAMETERS};
 use points::Points;
 
 /// SHA-256 of the reported losses and the final parameters.
-const EXPECTED: &str = "unset";
+const EXPECTED: &str = "838094a09f3e163921b16342b0163a3bd3551fc6444db2ccb2e55f1c616f8ace";
 
 const SEED: u64 = 1;
-const STEPS: u32 = 6000;
+const STEPS: u32 = 3000;
 /// Steps between two reported losses.
 const REPORT_EVERY: u32 = 250;
 /// Small against the curvature of the loss, large against the rounding of f32 sums.
 const EPSILON: f32 = 1e-3;
-/// The largest rate of {0.005, 0.01, 0.02, 0.04} at which the loss fell in every report; it decays to a tenth.
-const RATE: f32 = 0.02;
+/// Decays linearly to a tenth. Final losses at 0.01, 0.02 and 0.04: 0.50, 0.33 and 0.12; 0.08 diverges.
+const RATE: f32 = 0.04;
 
 /// The answer of `--json`.
 #[derive(Debug, Serialize)]
@@ -77,7 +77,7 @@ pub(super) fn run(context: &Context, console: &mut Console) -> Result<Exit, Fail
         if !loss.is_finite() {
             return Err(Failure::NonFinite { step: u64::from(step), loss });
         }
-        if (step + 1) % REPORT_EVERY == 0 {
+        if (step + 1).is_multiple_of(REPORT_EVERY) {
             losses.push(network.loss(&parameters));
             show(console, step + 1, &losses);
         }
@@ -135,12 +135,12 @@ fn digest(losses: &[f64], parameters: &[f32]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The progress line: a drawing on a terminal, every fourth report as a plain line elsewhere.
+/// The progress line: a drawing on a terminal, every other report as a plain line elsewhere.
 fn show(console: &mut Console, step: u32, losses: &[f64]) {
     let loss = losses[losses.len() - 1];
     if console.is_live() {
         console.progress(&format!("step {step:>5}/{STEPS}  loss {loss:.4}  {}", sparkline(losses)), false);
-    } else if step % (4 * REPORT_EVERY) == 0 {
+    } else if step.is_multiple_of(2 * REPORT_EVERY) {
         console.progress(&format!("step {step:>5}/{STEPS}  loss {loss:.4}"), true);
     }
 }

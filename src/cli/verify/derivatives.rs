@@ -44,8 +44,8 @@ fn agreement(
     [x, x_dot, y_bar]: [&[f64]; 3],
     operations: f64,
     forward: impl Fn(&[f64]) -> Vec<f64>,
-    tangent: Vec<f64>,
-    backward: Vec<f64>,
+    tangent: &[f64],
+    backward: &[f64],
 ) -> Agreement {
     const H: f64 = 1.0 / 256.0;
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -55,11 +55,11 @@ fn agreement(
     let slope = (4.0 * fine - coarse) / 3.0;
     let magnitude: f64 = along(0.0).iter().zip(y_bar).map(|(y, y_bar)| (y * y_bar).abs()).sum();
     let rounding = 3.0 * operations * f64::EPSILON / 2.0 * magnitude / H;
-    let error = (slope - dot(&tangent, y_bar)).abs().max((slope - dot(x_dot, &backward)).abs());
+    let error = (slope - dot(tangent, y_bar)).abs().max((slope - dot(x_dot, backward)).abs());
     Agreement { error, bound: (coarse - fine).abs() / 3.0 + rounding }
 }
 
-/// `n` values as f64, none within 1/64 of zero (where ReLU has its kink).
+/// `n` values as f64, none within 1/64 of zero (where `ReLU` has its kink).
 fn values(stream: u64, n: usize) -> Vec<f64> {
     let apart = |x: f32| f64::from(x) + f64::copysign(1.0 / 64.0, f64::from(x));
     Inputs::new(500 + stream).values(n, 2.0).into_iter().map(apart).collect()
@@ -79,8 +79,8 @@ fn of_activation() -> Agreement {
         [&x, &x_dot, &y_bar],
         operations,
         |x| all().map(|(kind, j)| activation::value_and_slope(kind, x[j]).0).collect(),
-        slope(&x, &x_dot),
-        slope(&x, &y_bar),
+        &slope(&x, &x_dot),
+        &slope(&x, &y_bar),
     )
 }
 
@@ -95,8 +95,8 @@ fn of_norm(centered: bool) -> Agreement {
         [&x, &x_dot, &y_bar],
         operations,
         |x| norm.forward(x),
-        norm.tangent(&x, &x_dot, None),
-        norm.backward(&x, &y_bar),
+        &norm.tangent(&x, &x_dot, None),
+        &norm.backward(&x, &y_bar),
     )
 }
 
@@ -110,8 +110,8 @@ fn of_softmax() -> Agreement {
         [&x, &x_dot, &y_bar],
         operations,
         |x| softmax::forward(x, 0..N),
-        softmax::jacobian_product(&p, &x_dot, 0..N),
-        softmax::jacobian_product(&p, &y_bar, 0..N),
+        &softmax::jacobian_product(&p, &x_dot, 0..N),
+        &softmax::jacobian_product(&p, &y_bar, 0..N),
     )
 }
 
@@ -124,8 +124,8 @@ fn of_cross_entropy() -> Agreement {
         [&x, &x_dot, &[1.0]],
         operations,
         |x| vec![cross_entropy::forward(x, 3)],
-        vec![cross_entropy::tangent(&x, &x_dot, 3)],
-        cross_entropy::backward(&x, 3, 1.0),
+        &[cross_entropy::tangent(&x, &x_dot, 3)],
+        &cross_entropy::backward(&x, 3, 1.0),
     )
 }
 
@@ -149,8 +149,8 @@ fn of_attention() -> Agreement {
         [&x, &x_dot, &y_bar],
         operations,
         |x| sequence.forward(&split(x)),
-        sequence.tangent(&split(&x), &split(&x_dot)),
-        [bar.q, bar.k, bar.v].concat(),
+        &sequence.tangent(&split(&x), &split(&x_dot)),
+        &[bar.q, bar.k, bar.v].concat(),
     )
 }
 
@@ -161,8 +161,7 @@ mod tests {
     #[test]
     fn a_slope_that_is_a_thousandth_off_does_not_hold() {
         let (x, x_dot) = ([0.3], [1.0]);
-        let with_slope =
-            |slope: f64| agreement([&x, &x_dot, &[1.0]], 4.0, |x| vec![x[0].powi(3)], vec![slope], vec![slope]);
+        let with_slope = |slope: f64| agreement([&x, &x_dot, &[1.0]], 4.0, |x| vec![x[0].powi(3)], &[slope], &[slope]);
         assert!(with_slope(0.27).holds());
         assert!(!with_slope(0.27 * 1.001).holds());
     }
