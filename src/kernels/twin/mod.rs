@@ -7,8 +7,8 @@
 pub mod activation;
 pub mod elementwise;
 pub mod embedding;
-pub mod norm;
 pub mod matmul;
+pub mod norm;
 mod real;
 pub mod rope;
 pub mod round_bf16;
