@@ -5,8 +5,10 @@
 //! whose results are bit-identical on every instruction set and for every thread count.
 //! `ARCHITECTURE.md` names the floors and the contracts.
 
+pub mod direction;
 pub mod kernels;
 pub mod linalg;
+pub mod noise;
 pub mod simd;
 pub mod tensor;
 #[cfg(any(test, feature = "testing"))]

@@ -69,7 +69,7 @@ fn first_mut<T, const N: usize>(dst: &mut [T]) -> &mut [T; N] {
 impl Simd for Avx2 {
     type F32 = __m256;
     type U32 = __m256i;
-    /// Lanes 0-3 and 4-7.
+    /// Lanes 0 1 4 5 and 2 3 6 7, so that taking 32-bit halves is one in-lane shuffle.
     type U64 = [__m256i; 2];
     type Mask = __m256;
 
@@ -133,11 +133,14 @@ impl Simd for Avx2 {
     fn load_u64(self, src: &[u64]) -> [__m256i; 2] {
         let src: &[u64; LANES] = first(src);
         let load = |half: &[u64]| vendor!(_mm256_loadu_si256(first::<_, 4>(half).as_ptr().cast()));
-        [load(&src[..4]), load(&src[4..])]
+        let (low, high) = (load(&src[..4]), load(&src[4..]));
+        [vendor!(_mm256_permute2x128_si256::<0x20>(low, high)), vendor!(_mm256_permute2x128_si256::<0x31>(low, high))]
     }
     #[inline(always)]
     fn store_u64(self, x: [__m256i; 2], dst: &mut [u64]) {
-        for (half, x) in first_mut::<_, LANES>(dst).chunks_exact_mut(4).zip(x) {
+        let low = vendor!(_mm256_permute2x128_si256::<0x20>(x[0], x[1]));
+        let high = vendor!(_mm256_permute2x128_si256::<0x31>(x[0], x[1]));
+        for (half, x) in first_mut::<_, LANES>(dst).chunks_exact_mut(4).zip([low, high]) {
             vendor!(_mm256_storeu_si256(first_mut::<_, 4>(half).as_mut_ptr().cast(), x));
         }
     }
@@ -172,6 +175,13 @@ impl Simd for Avx2 {
             }
         }
         transpose_in_lanes(t);
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: __m256, b: __m256) -> [__m256; 2] {
+        let low = vendor!(_mm256_unpacklo_ps(a, b));
+        let high = vendor!(_mm256_unpackhi_ps(a, b));
+        [vendor!(_mm256_permute2f128_ps::<0x20>(low, high)), vendor!(_mm256_permute2f128_ps::<0x31>(low, high))]
     }
 
     #[inline(always)]
@@ -321,14 +331,17 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn shr_u64(self, x: [__m256i; 2], bits: u32) -> [__m256i; 2] {
         let [count, _] = self.splat_u64(u64::from(bits));
-        x.map(|x| vendor!(_mm256_srlv_epi64(x, count)))
+        [vendor!(_mm256_srlv_epi64(x[0], count)), vendor!(_mm256_srlv_epi64(x[1], count))]
     }
     #[inline(always)]
     fn low_u32(self, x: [__m256i; 2]) -> __m256i {
-        // Even dwords of both halves, in-lane, then the 64-bit pieces back in order.
-        let [low, high] = x.map(|x| self.from_bits(x));
-        let mixed = vendor!(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
-        vendor!(_mm256_permute4x64_epi64::<0b11_01_10_00>(self.to_bits(mixed)))
+        let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
+        self.to_bits(vendor!(_mm256_shuffle_ps::<0b10_00_10_00>(a, b)))
+    }
+    #[inline(always)]
+    fn high_u32(self, x: [__m256i; 2]) -> __m256i {
+        let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
+        self.to_bits(vendor!(_mm256_shuffle_ps::<0b11_01_11_01>(a, b)))
     }
 }
 

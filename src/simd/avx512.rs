@@ -51,7 +51,7 @@ fn first_mut<T, const N: usize>(dst: &mut [T]) -> &mut [T; N] {
 impl<const BF16: bool> Simd for Avx512<BF16> {
     type F32 = __m512;
     type U32 = __m512i;
-    /// Lanes 0-7 and 8-15.
+    /// Pairs of lanes in turn (0 1 4 5 …, 2 3 6 7 …), so that taking 32-bit halves is one in-lane shuffle.
     type U64 = [__m512i; 2];
     type Mask = __mmask16;
 
@@ -125,11 +125,17 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     fn load_u64(self, src: &[u64]) -> [__m512i; 2] {
         let src: &[u64; LANES] = first(src);
         let load = |half: &[u64]| vendor!(_mm512_loadu_si512(first::<_, 8>(half).as_ptr().cast()));
-        [load(&src[..8]), load(&src[8..])]
+        let [low, high] = [load(&src[..8]), load(&src[8..])];
+        let first = vendor!(_mm512_setr_epi64(0, 1, 4, 5, 8, 9, 12, 13));
+        let second = vendor!(_mm512_setr_epi64(2, 3, 6, 7, 10, 11, 14, 15));
+        [vendor!(_mm512_permutex2var_epi64(low, first, high)), vendor!(_mm512_permutex2var_epi64(low, second, high))]
     }
     #[inline(always)]
     fn store_u64(self, x: [__m512i; 2], dst: &mut [u64]) {
-        for (half, x) in first_mut::<_, LANES>(dst).chunks_exact_mut(8).zip(x) {
+        let low = vendor!(_mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11));
+        let high = vendor!(_mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15));
+        for (half, order) in first_mut::<_, LANES>(dst).chunks_exact_mut(8).zip([low, high]) {
+            let x = vendor!(_mm512_permutex2var_epi64(x[0], order, x[1]));
             vendor!(_mm512_storeu_si512(first_mut::<_, 8>(half).as_mut_ptr().cast(), x));
         }
     }
@@ -168,6 +174,13 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         for (out, column) in tile.iter_mut().zip(columns) {
             *out = self.to_bits(column);
         }
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: __m512, b: __m512) -> [__m512; 2] {
+        let first = vendor!(_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+        let rest = vendor!(_mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+        [vendor!(_mm512_permutex2var_ps(a, first, b)), vendor!(_mm512_permutex2var_ps(a, rest, b))]
     }
 
     #[inline(always)]
@@ -310,12 +323,17 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     fn shr_u64(self, x: [__m512i; 2], bits: u32) -> [__m512i; 2] {
         let [count, _] = self.splat_u64(u64::from(bits));
-        x.map(|x| vendor!(_mm512_srlv_epi64(x, count)))
+        [vendor!(_mm512_srlv_epi64(x[0], count)), vendor!(_mm512_srlv_epi64(x[1], count))]
     }
     #[inline(always)]
     fn low_u32(self, x: [__m512i; 2]) -> __m512i {
-        let even = vendor!(_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30));
-        vendor!(_mm512_permutex2var_epi32(x[0], even, x[1]))
+        let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
+        self.to_bits(vendor!(_mm512_shuffle_ps::<0b10_00_10_00>(a, b)))
+    }
+    #[inline(always)]
+    fn high_u32(self, x: [__m512i; 2]) -> __m512i {
+        let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
+        self.to_bits(vendor!(_mm512_shuffle_ps::<0b11_01_11_01>(a, b)))
     }
 }
 

@@ -145,6 +145,18 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
             *out = self.to_bits(row);
         }
     }
+    /// `a₀ b₀ a₁ b₁ …`, the first `LANES` of them and the rest.
+    #[inline(always)]
+    fn interleave(self, a: Self::F32, b: Self::F32) -> [Self::F32; 2] {
+        let [mut even, mut odd] = [[0.0; MAX_LANES]; 2];
+        self.store(a, &mut even);
+        self.store(b, &mut odd);
+        let mut both = [0.0; 2 * MAX_LANES];
+        for (pair, (even, odd)) in both.chunks_exact_mut(2).zip(even.into_iter().zip(odd)) {
+            pair.copy_from_slice(&[even, odd]);
+        }
+        [self.load(&both), self.load(&both[Self::LANES..])]
+    }
     /// Lane `i` is `src[2i] | src[2i + 1] << 16`; `src` has at least 2·`LANES` values.
     fn load_pairs(self, src: &[u16]) -> Self::U32;
 
@@ -267,6 +279,11 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
     fn shr_u64(self, x: Self::U64, bits: u32) -> Self::U64;
     /// The low halves.
     fn low_u32(self, x: Self::U64) -> Self::U32;
+    /// The high halves.
+    #[inline(always)]
+    fn high_u32(self, x: Self::U64) -> Self::U32 {
+        self.low_u32(self.shr_u64(x, 32))
+    }
 }
 
 /// `1 / 2ⁿ`-style scaling: `2ⁿ` for integral lanes −126 ≤ n ≤ 127, built from bits (exact).
