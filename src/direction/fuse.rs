@@ -135,39 +135,60 @@ fn apply<S: Simd>(
 ) {
     let width = panels[0].len() / depth.len();
     for offset in (0..width.min(rows.len())).step_by(PANEL_ROWS) {
-        let row = rows.start + offset;
-        let present = rows.len() - offset;
-        let mut step = #[inline(always)]
-        |column: usize, lane: usize, z: S::F32| {
-            let at = (column - depth.start) * width + offset + lane;
-            // Features past the end of the panel's rows must stay +0: they are not of this weight.
-            let keep = |i: usize| {
-                lane + i < present && term.mask.is_none_or(|mask| mask.contains(row + lane + i, column))
-            };
-            let partial = term.mask.is_some() || lane + S::LANES > present;
-            for branch in (0..panels.len()).rev() {
-                let base = simd.load(&panels[from(branch)][at..]);
-                let mut moved = simd.mul_add(simd.splat(term.coefficients[branch]), z, base);
-                if partial {
-                    moved = blend(simd, moved, base, keep);
-                }
-                simd.store(moved, &mut panels[branch][at..]);
-            }
-        };
+        let rows = rows.start + offset..rows.end;
         match term.direction {
-            Dense::Noise(noise, law) => noise.columns(simd, law, row as u64, depth.clone(), step),
+            Dense::Noise(noise, law) => noise.columns(
+                simd,
+                law,
+                rows.start as u64,
+                depth.clone(),
+                #[inline(always)]
+                |column, lane, z| {
+                    let at = (column - depth.start) * width + offset + lane;
+                    displace(simd, term, (rows.start + lane..rows.end, column), z, at, panels, &from);
+                },
+            ),
             Dense::Explicit(values) => {
                 for column in depth.clone() {
-                    let mut lanes = [0.0; VIRTUAL_LANES];
-                    for (i, lane) in lanes[..present.min(VIRTUAL_LANES)].iter_mut().enumerate() {
-                        *lane = values.row(row + i)[column];
-                    }
                     for lane in (0..VIRTUAL_LANES).step_by(S::LANES) {
-                        step(column, lane, simd.load(&lanes[lane..]));
+                        let mut z = [0.0; VIRTUAL_LANES];
+                        for (z, row) in z[..S::LANES].iter_mut().zip((rows.start + lane).min(rows.end)..rows.end) {
+                            *z = values.row(row)[column];
+                        }
+                        let at = (column - depth.start) * width + offset + lane;
+                        let own = (rows.start + lane..rows.end, column);
+                        displace(simd, term, own, simd.load(&z), at, panels, &from);
                     }
                 }
             }
         }
+    }
+}
+
+/// Moves one vector, rows `rows` of one column, of every branch. `at` is its place in the panels.
+#[inline(always)]
+fn displace<S: Simd>(
+    simd: S,
+    term: &Term<'_>,
+    (rows, column): (Range<usize>, usize),
+    z: S::F32,
+    at: usize,
+    panels: &mut [&mut [f32]],
+    from: impl Fn(usize) -> usize,
+) {
+    // Features past the end of the weight must stay +0.
+    let partial = term.mask.is_some() || rows.len() < S::LANES;
+    for branch in (0..panels.len()).rev() {
+        let base = simd.load(&panels[from(branch)][at..]);
+        let mut moved = simd.mul_add(simd.splat(term.coefficients[branch]), z, base);
+        if partial {
+            let keep = |lane: usize| {
+                let row = rows.start + lane;
+                row < rows.end && term.mask.is_none_or(|mask| mask.contains(row, column))
+            };
+            moved = blend(simd, moved, base, keep);
+        }
+        simd.store(moved, &mut panels[branch][at..]);
     }
 }
 

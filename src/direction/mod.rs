@@ -11,5 +11,7 @@
 
 pub mod fuse;
 pub mod materialize;
+#[cfg(test)]
+mod tests;
 
 pub use fuse::{Dense, Mask, Perturbed, Term};
