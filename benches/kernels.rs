@@ -99,6 +99,11 @@ fn activation_rows(c: &mut Criterion, cx: &Context) {
     });
 }
 
+/// `f` of every row of `x` and of `d`, in order.
+fn by_rows(x: &[f32], d: &[f32], f: impl Fn(&[f32], &[f32]) -> Vec<f32>) -> Vec<f32> {
+    x.chunks(WIDTH).zip(d.chunks(WIDTH)).flat_map(|(x, d)| f(x, d)).collect()
+}
+
 fn norm_rows(c: &mut Criterion, cx: &Context) {
     let (x, dy) = (values(MATRIX, 6), values(MATRIX, 7));
     let (weight, bias) = (values(WIDTH, 8), values(WIDTH, 9));
@@ -109,16 +114,13 @@ fn norm_rows(c: &mut Criterion, cx: &Context) {
         let centered = name == "layer_norm";
         let bias = centered.then_some(bias.as_slice());
         let definition = twin::norm::Norm { weight: &weight, bias, eps: 1e-5, centered };
-        let by_rows = |f: &dyn Fn(&[f32], &[f32]) -> Vec<f32>| -> Vec<f32> {
-            x.chunks(WIDTH).zip(dy.chunks(WIDTH)).flat_map(|(x, dy)| f(x, dy)).collect()
-        };
-        let y = by_rows(&|x, _| definition.forward(x));
+        let y = by_rows(&x, &dy, |x, _| definition.forward(x));
         row(c, name, 8 * MATRIX, &y, &dy, |out| norm::forward(cx, norm, x_rows, MatMut::new(out, TOKENS, WIDTH)));
-        let tangent = by_rows(&|x, dx| definition.tangent(x, dx, None));
+        let tangent = by_rows(&x, &dy, |x, dx| definition.tangent(x, dx, None));
         row(c, &format!("{name}_tangent"), 12 * MATRIX, &tangent, &x, |out| {
             norm::tangent(cx, norm, x_rows, dy_rows, None, MatMut::new(out, TOKENS, WIDTH));
         });
-        let dx = by_rows(&|x, dy| definition.backward(x, dy));
+        let dx = by_rows(&x, &dy, |x, dy| definition.backward(x, dy));
         row(c, &format!("{name}_backward"), 12 * MATRIX, &dx, &x, |out| {
             norm::backward(cx, norm, x_rows, dy_rows, Store::Write, MatMut::new(out, TOKENS, WIDTH));
         });
