@@ -104,7 +104,9 @@ fn forward_has_the_bits_of_its_definition() {
         let expected = batch.each(|_, s, x| s.forward(x)).concat();
         let x = concat(batch.inputs.clone());
         batch.with(|layer| {
-            everywhere(|cx, label| assert_same_bits(&run_forward(cx, layer, &x), &expected, format!("{label} {layer:?}")));
+            everywhere(|cx, label| {
+                assert_same_bits(&run_forward(cx, layer, &x), &expected, format!("{label} {layer:?}"))
+            });
         });
     }
 }
@@ -175,7 +177,8 @@ fn rows_may_lie_apart_in_memory() {
     let batch = Batch::new(&[(19, 19)], (2, 1), 16, Mask::Causal);
     let x = &batch.inputs[0];
     // q, k and v of a token side by side, as a fused projection writes them.
-    let fused: Vec<f32> = x.q.chunks(32).zip(x.k.chunks(16).zip(x.v.chunks(16))).flat_map(|(q, (k, v))| [q, k, v].concat()).collect();
+    let fused: Vec<f32> =
+        x.q.chunks(32).zip(x.k.chunks(16).zip(x.v.chunks(16))).flat_map(|(q, (k, v))| [q, k, v].concat()).collect();
     let expected = batch.sequences[0].forward(x);
     batch.with(|layer| {
         everywhere(|cx, label| {
@@ -211,9 +214,10 @@ fn a_masked_key_touches_nothing_and_a_visible_nan_is_not_lost() {
             });
         }
     }
-    for pick in [|x: &mut Matrices<f32>| &mut x.q, |x: &mut Matrices<f32>| &mut x.k, |x: &mut Matrices<f32>| &mut x.v] {
+    let plant: [fn(&mut Matrices<f32>); 3] = [|x| x.q[0] = f32::NAN, |x| x.k[0] = f32::NAN, |x| x.v[0] = f32::NAN];
+    for plant in plant {
         let mut x = clean.inputs[0].clone();
-        pick(&mut x)[0] = f32::NAN;
+        plant(&mut x);
         everywhere(|cx, label| {
             let out = clean.with(|layer| run_forward(cx, layer, &x));
             assert!(out[0].is_nan(), "{label}: a NaN in row 0 is lost");
@@ -258,12 +262,19 @@ fn backward_is_the_adjoint_of_tangent() {
 }
 
 #[test]
-#[should_panic(expected = "q (2, 4), k (2, 4), v (2, 4) and output (2, 4), where q and output want (2, 8), k and v (2, 4)")]
+#[should_panic(
+    expected = "q (2, 4), k (2, 4), v (2, 4) and output (2, 4), where q and output want (2, 8), k and v (2, 4)"
+)]
 fn a_wrong_shape_names_the_shapes() {
     let two = Sequences::from_lengths([2]);
     let layer =
         Attention { queries: &two, keys: &two, heads: 2, kv_heads: 1, head_dim: 4, mask: Mask::Causal, scale: 0.5 };
     let (x, mut out) = ([0.0; 8], [0.0; 8]);
     let x = MatRef::new(&x, 2, 4);
-    forward(&Context::new(crate::simd::Isa::fastest()), &layer, Inputs { q: x, k: x, v: x }, MatMut::new(&mut out, 2, 4));
+    forward(
+        &Context::new(crate::simd::Isa::fastest()),
+        &layer,
+        Inputs { q: x, k: x, v: x },
+        MatMut::new(&mut out, 2, 4),
+    );
 }

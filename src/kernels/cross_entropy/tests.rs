@@ -3,7 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     kernels::twin,
-    testing::{adjoint_gap, assert_same_bits, awkward_values, directional_derivative, edge_length, everywhere, moderate_values},
+    testing::{
+        adjoint_gap, assert_same_bits, awkward_values, directional_derivative, edge_length, everywhere, moderate_values,
+    },
 };
 
 /// Canonical bits: all NaNs are one.

@@ -114,8 +114,7 @@ impl Sequence {
             for h in 0..self.heads {
                 let (query, seen) = (self.query(i, h), self.visible(i));
                 let p = softmax::forward(&self.scores(x, i, h), seen.clone());
-                let p_bar =
-                    self.over_keys(i, |j| chain(R::default(), &out_bar[query.clone()], &x.v[self.key(j, h)]));
+                let p_bar = self.over_keys(i, |j| chain(R::default(), &out_bar[query.clone()], &x.v[self.key(j, h)]));
                 let s_bar = softmax::jacobian_product(&p, &p_bar, seen.clone());
                 for j in seen {
                     let key = self.key(j, h);
