@@ -14,16 +14,22 @@
 //! both shapes.
 
 pub mod activation;
+pub mod attention;
 mod context;
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod embedding;
+pub mod head;
 mod lanewise;
+mod mask;
 pub mod matmul;
 pub mod norm;
 pub mod reduce;
 pub mod rope;
 pub mod round_bf16;
 mod rows;
+pub mod softmax;
 pub mod twin;
 
 pub use context::{Context, Profile};
+pub use mask::Mask;

@@ -5,6 +5,8 @@
 //! `zofo verify` compares against these on the user's machine, so they are part of the program.
 
 pub mod activation;
+pub mod attention;
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod embedding;
 pub mod matmul;
@@ -12,5 +14,6 @@ pub mod norm;
 mod real;
 pub mod rope;
 pub mod round_bf16;
+pub mod softmax;
 
 pub use real::{Real, canonical_dot, canonical_sum};

@@ -1,0 +1,363 @@
+//! The output head and its loss in one pass: at most 64 rows of logits exist at a time.
+//!
+//! 1024 rows of a vocabulary of 49,152 would be 201 MB of logits, written and read once per probe; a block of
+//! 64 is 12.6 MB. Rows without a label are not even multiplied.
+//!
+//! *What it is not.* No new arithmetic: [`matmul`], then [`cross_entropy`], row by row the same bits as
+//! over the whole matrix (contract C1). *What must stay true*: gradients of weight and bias are one chain
+//! per element over labelled rows in batch order, continuing in the buffer.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    Context,
+    cross_entropy::{RowGradient, RowLoss, RowSlope, Sums, Targets},
+    matmul::{self, PanelSource, product},
+};
+use crate::{
+    simd::Simd,
+    tensor::{MatMut, MatRef},
+};
+
+/// Logit rows that exist at a time, all branches together.
+const ROWS: usize = 64;
+
+/// `Σ −ln softmax(x Wᵀ + bias)[label]` over labelled rows, one answer per branch of `weight`.
+///
+/// `x` is `[branches · R, D]` (the rows of branch 0 first), `weight` `[V, D]`, `bias` `[V]`.
+///
+/// # Panics
+/// If a shape does not fit `targets`, or a label has no column.
+pub fn forward<W: PanelSource>(
+    cx: &Context,
+    x: MatRef,
+    weight: &W,
+    bias: Option<&[f32]>,
+    targets: &Targets,
+) -> Vec<Sums> {
+    let branches = weight.branches();
+    check(x, branches, weight.rows(), targets);
+    let rows = targets.labels.len();
+    let mut values = cx.workspace.take::<f64>(branches * rows);
+    for block in blocks(targets, (ROWS / branches).max(1)) {
+        let mut logits = cx.workspace.take::<f32>(branches * block.len() * weight.rows());
+        let input = gather(cx, x, &block, branches);
+        let (m, v) = (branches * block.len(), weight.rows());
+        matmul::forward(cx, MatRef::new(&input, m, x.cols()), weight, bias, MatMut::new(&mut logits, m, v));
+        let losses: Vec<_> = logits
+            .par_chunks_exact(v)
+            .enumerate()
+            .map(|(i, logits)| cx.isa.dispatch(RowLoss { logits, target: block[i % block.len()].target }))
+            .collect();
+        for (i, loss) in losses.into_iter().enumerate() {
+            values[i / block.len() * rows + block[i % block.len()].row] = loss;
+        }
+    }
+    (0..branches).map(|b| targets.sum(&values[b * rows..(b + 1) * rows])).collect()
+}
+
+/// The change of everything the head reads; `None` where nothing changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a, W> {
+    /// Of the input, `[R, D]`.
+    pub x: MatRef<'a>,
+    /// Of the weight, `[V, D]`.
+    pub weight: Option<&'a W>,
+    /// Of the bias, `[V]`.
+    pub bias: Option<&'a [f32]>,
+}
+
+/// The derivative of [`forward`] along `change`, for a weight of one branch.
+///
+/// The logits move by `ẋ Wᵀ (+ ḃ)`, to which `x Ẇᵀ` is added with one rounding.
+///
+/// # Panics
+/// As [`forward`], and if a weight has several branches.
+pub fn tangent<W: PanelSource, D: PanelSource>(
+    cx: &Context,
+    x: MatRef,
+    weight: &W,
+    bias: Option<&[f32]>,
+    change: &Change<D>,
+    targets: &Targets,
+) -> Sums {
+    check(x, 1, weight.rows(), targets);
+    check(change.x, 1, weight.rows(), targets);
+    let v = weight.rows();
+    let mut values = cx.workspace.take::<f64>(targets.labels.len());
+    for block in blocks(targets, ROWS) {
+        let (m, d) = (block.len(), x.cols());
+        let mut logits = cx.workspace.take::<f32>(m * v);
+        let mut logits_dot = cx.workspace.take::<f32>(m * v);
+        let (x, x_dot) = (gather(cx, x, &block, 1), gather(cx, change.x, &block, 1));
+        let x = MatRef::new(&x, m, d);
+        if let Some(weight_dot) = change.weight {
+            matmul::forward(cx, MatRef::new(&x_dot, m, d), weight, change.bias, MatMut::new(&mut logits, m, v));
+            matmul::forward(cx, x, weight_dot, None, MatMut::new(&mut logits_dot, m, v));
+            logits_dot.par_chunks_mut(v).zip(logits.par_chunks(v)).for_each(|(sum, term)| {
+                for (sum, term) in sum.iter_mut().zip(term) {
+                    *sum += term;
+                }
+            });
+        } else {
+            matmul::forward(cx, MatRef::new(&x_dot, m, d), weight, change.bias, MatMut::new(&mut logits_dot, m, v));
+        }
+        matmul::forward(cx, x, weight, bias, MatMut::new(&mut logits, m, v));
+        let slopes: Vec<_> = logits
+            .par_chunks_exact(v)
+            .zip(logits_dot.par_chunks_exact(v))
+            .zip(&block)
+            .map(|((logits, logits_dot), row)| cx.isa.dispatch(RowSlope { logits, logits_dot, target: row.target }))
+            .collect();
+        for (slope, row) in slopes.into_iter().zip(&block) {
+            values[row.row] = slope;
+        }
+    }
+    targets.sum(&values)
+}
+
+/// Where [`backward`] writes.
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// Of the input, `[R, D]`: written, +0 in rows without a label.
+    pub x: MatMut<'a>,
+    /// Of the weight, `[V, D]`: added to, if wanted.
+    pub weight: Option<MatMut<'a>>,
+    /// Of the bias, `[V]`: added to, if wanted.
+    pub bias: Option<&'a mut [f32]>,
+}
+
+/// The gradients of `Σ scale[r] · loss[r]`; `scale` has `R` values, those of rows without a label unread.
+///
+/// # Panics
+/// As [`forward`].
+pub fn backward(
+    cx: &Context,
+    x: MatRef,
+    weight: MatRef,
+    bias: Option<&[f32]>,
+    targets: &Targets,
+    scale: &[f32],
+    mut gradients: Gradients,
+) {
+    let (v, d) = (weight.rows(), weight.cols());
+    check(x, 1, v, targets);
+    check(gradients.x.as_ref(), 1, v, targets);
+    assert_eq!(scale.len(), x.rows(), "{} scales for {} rows", scale.len(), x.rows());
+    for row in gradients.x.reborrow().into_rows() {
+        row.fill(0.0);
+    }
+    for block in blocks(targets, ROWS) {
+        let m = block.len();
+        let mut logits = cx.workspace.take::<f32>(m * v);
+        let mut x_bar = cx.workspace.take::<f32>(m * d);
+        let x = gather(cx, x, &block, 1);
+        let x = MatRef::new(&x, m, d);
+        product::nt(cx, x, weight, false, MatMut::new(&mut logits, m, v));
+        logits.par_chunks_exact_mut(v).zip(&block).for_each(|(logits, row)| {
+            if let Some(bias) = bias {
+                logits.iter_mut().zip(bias).for_each(|(logit, bias)| *logit += bias);
+            }
+            cx.isa.dispatch(RowGradient { logits, target: row.target, scale: scale[row.row] });
+        });
+        let logits_bar = MatRef::new(&logits, m, v);
+        product::nn(cx, logits_bar, weight, false, MatMut::new(&mut x_bar, m, d));
+        for (row, x_bar) in block.iter().zip(x_bar.chunks_exact(d)) {
+            gradients.x.row_mut(row.row).copy_from_slice(x_bar);
+        }
+        if let Some(weight_bar) = &mut gradients.weight {
+            product::tn(cx, logits_bar, x, true, weight_bar.reborrow());
+        }
+        if let Some(bias_bar) = &mut gradients.bias {
+            assert_eq!(bias_bar.len(), v, "a bias gradient [{}] for {v} columns", bias_bar.len());
+            for row in logits.chunks_exact(v) {
+                bias_bar.iter_mut().zip(row).for_each(|(sum, term)| *sum += term);
+            }
+        }
+    }
+}
+
+/// The rows of a weight that a restricted vocabulary reads, as a weight of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Selected<'a, W> {
+    /// The whole weight, `[V, D]`.
+    pub weight: &'a W,
+    /// The rows of it that exist here, in this order.
+    pub ids: &'a [u32],
+}
+
+impl<W: PanelSource> PanelSource for Selected<'_, W> {
+    fn rows(&self) -> usize {
+        self.ids.len()
+    }
+    fn cols(&self) -> usize {
+        self.weight.cols()
+    }
+    fn branches(&self) -> usize {
+        self.weight.branches()
+    }
+    #[inline(always)]
+    fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
+        let width = panels[0].len() / depth.len();
+        // A panel per row, of which the first lane is used: a few label words do not repay more.
+        let mut single = vec![0.0; panels.len() * depth.len() * width];
+        for (lane, id) in self.ids[rows.clone()].iter().enumerate() {
+            let id = *id as usize;
+            let mut parts: Vec<_> = single.chunks_exact_mut(depth.len() * width).collect();
+            self.weight.fill(simd, id..id + 1, depth.clone(), &mut parts);
+            for (panel, part) in panels.iter_mut().zip(parts) {
+                for (out, x) in panel.chunks_exact_mut(width).zip(part.chunks_exact(width)) {
+                    out[lane] = x[0];
+                }
+            }
+        }
+        for panel in panels {
+            for out in panel.chunks_exact_mut(width) {
+                out[rows.len()..].fill(0.0);
+            }
+        }
+    }
+}
+
+/// A row that has a label.
+#[derive(Clone, Copy)]
+struct Labelled {
+    row: usize,
+    target: usize,
+}
+
+/// The labelled rows in order, `rows` at a time.
+fn blocks(targets: &Targets, rows: usize) -> Vec<Vec<Labelled>> {
+    let labelled: Vec<_> = (0..targets.labels.len())
+        .filter_map(|row| targets.column(row).map(|target| Labelled { row, target }))
+        .collect();
+    labelled.chunks(rows).map(<[_]>::to_vec).collect()
+}
+
+/// The block's rows of every branch of `x`, dense.
+fn gather<'w>(cx: &'w Context, x: MatRef, block: &[Labelled], branches: usize) -> crate::tensor::Scratch<'w, f32> {
+    let (rows, d) = (x.rows() / branches, x.cols());
+    let mut out = cx.workspace.take::<f32>(branches * block.len() * d);
+    let sources = (0..branches).flat_map(|b| block.iter().map(move |labelled| b * rows + labelled.row));
+    for (i, row) in sources.enumerate() {
+        out[i * d..(i + 1) * d].copy_from_slice(x.row(row));
+    }
+    out
+}
+
+fn check(x: MatRef, branches: usize, columns: usize, targets: &Targets) {
+    targets.check_rows();
+    let (rows, ids) = (targets.labels.len(), targets.vocabulary.len());
+    assert!(
+        x.rows() == branches * rows && columns == ids,
+        "x [{}, {}] of {branches} branches and {columns} columns for {rows} labels over {ids} ids",
+        x.rows(),
+        x.cols()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernels::{cross_entropy, cross_entropy::Vocabulary},
+        tensor::{Sequences, WeightRef},
+        testing::{assert_same_bits, everywhere},
+    };
+
+    const D: usize = 19;
+    const V: usize = 83;
+
+    fn values(n: usize, step: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 * step).fract() - 0.5) * 1.7).collect()
+    }
+
+    /// 150 rows in three examples, every fourth without a label: two blocks of 64 and a rest.
+    fn labels(ids: &[u32]) -> (Vec<Option<u32>>, Sequences) {
+        let labels = (0..150).map(|i| (i % 4 != 1).then(|| ids[i * 7 % ids.len()])).collect();
+        (labels, Sequences::from_lengths([40, 0, 110]))
+    }
+
+    fn same_sums(got: &Sums, expected: &Sums, label: &str) {
+        let bits = |sums: &Sums| {
+            let per_example: Vec<_> = sums.per_example.iter().map(|x| x.to_bits()).collect();
+            (per_example, sums.counts.clone(), sums.total.to_bits())
+        };
+        assert_eq!(bits(got), bits(expected), "{label}: {got:?} where {expected:?} was expected");
+    }
+
+    #[test]
+    fn the_fused_head_has_the_bits_of_matmul_then_cross_entropy() {
+        let ids: Vec<u32> = (0..V as u32).collect();
+        let (labels, examples) = labels(&ids);
+        let targets = Targets { vocabulary: Vocabulary::Full(V), labels: &labels, examples: &examples };
+        let (x, x_dot) = (values(150 * D, 0.37), values(150 * D, 0.71));
+        let (w, w_dot) = (values(V * D, 0.29), values(V * D, 0.53));
+        let (bias, bias_dot) = (values(V, 0.43), values(V, 0.19));
+        let (weight, weight_dot) = (WeightRef::f32(&w, V, D), WeightRef::f32(&w_dot, V, D));
+        let (x, x_dot) = (MatRef::new(&x, 150, D), MatRef::new(&x_dot, 150, D));
+        let scale = values(150, 0.61);
+        everywhere(|cx, label| {
+            let mut logits = vec![0.0; 150 * V];
+            let mut logits_dot = vec![0.0; 150 * V];
+            let mut moved = vec![0.0; 150 * V];
+            matmul::forward(cx, x, &weight, Some(&bias), MatMut::new(&mut logits, 150, V));
+            matmul::forward(cx, x_dot, &weight, Some(&bias_dot), MatMut::new(&mut logits_dot, 150, V));
+            matmul::forward(cx, x, &weight_dot, None, MatMut::new(&mut moved, 150, V));
+            logits_dot.iter_mut().zip(&moved).for_each(|(sum, term)| *sum += term);
+            let (logits, logits_dot) = (MatRef::new(&logits, 150, V), MatRef::new(&logits_dot, 150, V));
+
+            let expected = cross_entropy::forward(cx, &targets, logits);
+            same_sums(&forward(cx, x, &weight, Some(&bias), &targets)[0], &expected, label);
+            let change = Change { x: x_dot, weight: Some(&weight_dot), bias: Some(&bias_dot) };
+            let expected = cross_entropy::tangent(cx, &targets, logits, logits_dot);
+            same_sums(&tangent(cx, x, &weight, Some(&bias), &change, &targets), &expected, label);
+
+            let mut logits_bar = vec![0.0; 150 * V];
+            cross_entropy::backward(cx, &targets, logits, &scale, MatMut::new(&mut logits_bar, 150, V));
+            let (mut x_bar, mut w_bar, mut b_bar) = (vec![f32::NAN; 150 * D], vec![0.5; V * D], vec![0.25; V]);
+            let gradients = Gradients {
+                x: MatMut::new(&mut x_bar, 150, D),
+                weight: Some(MatMut::new(&mut w_bar, V, D)),
+                bias: Some(&mut b_bar),
+            };
+            backward(cx, x, MatRef::new(&w, V, D), Some(&bias), &targets, &scale, gradients);
+            let (mut x_sum, mut w_sum, mut b_sum) = (vec![0.0_f32; 150 * D], vec![0.5_f32; V * D], vec![0.25_f32; V]);
+            for r in (0..150).filter(|&r| labels[r].is_some()) {
+                for c in 0..V {
+                    let bar = logits_bar[r * V + c];
+                    b_sum[c] += bar;
+                    for d in 0..D {
+                        x_sum[r * D + d] = bar.mul_add(w[c * D + d], x_sum[r * D + d]);
+                        w_sum[c * D + d] = bar.mul_add(x.row(r)[d], w_sum[c * D + d]);
+                    }
+                }
+            }
+            assert_same_bits(&x_bar, &x_sum, format!("{label}, x"));
+            assert_same_bits(&w_bar, &w_sum, format!("{label}, weight"));
+            assert_same_bits(&b_bar, &b_sum, format!("{label}, bias"));
+        });
+    }
+
+    #[test]
+    fn a_restricted_vocabulary_reads_only_its_rows_of_the_weight() {
+        let ids: Vec<u32> = (0..21).map(|i| (i * 31 % V) as u32).collect();
+        let (labels, examples) = labels(&ids);
+        let targets = Targets { vocabulary: Vocabulary::Only(&ids), labels: &labels, examples: &examples };
+        let x = values(150 * D, 0.37);
+        let mut w = values(V * D, 0.29);
+        let chosen: Vec<f32> = ids.iter().flat_map(|&id| w[id as usize * D..][..D].to_vec()).collect();
+        let outside = (0..V).find(|id| !ids.contains(&(*id as u32))).unwrap();
+        w[outside * D] = f32::NAN;
+        let x = MatRef::new(&x, 150, D);
+        everywhere(|cx, label| {
+            let weight = WeightRef::f32(&w, V, D);
+            let got = forward(cx, x, &Selected { weight: &weight, ids: &ids }, None, &targets);
+            let expected = forward(cx, x, &WeightRef::f32(&chosen, ids.len(), D), None, &targets);
+            same_sums(&got[0], &expected[0], label);
+            assert!(got[0].total.is_finite());
+        });
+    }
+}
