@@ -220,7 +220,8 @@ mod tests {
                     [expected[1][a], expected[1][b]] = twin::rotate_back([x[a], x[b]], cos, sin);
                 }
             }
-    XX [
+    everywhere(|cx, label| {
+                let rotations: [(&str, &[f32], Rotation); 3] = [
                     ("forward", &expected[0], forward),
                     ("tangent", &expected[0], tangent),
                     ("backward", &expected[1], backward),
