@@ -1,15 +1,12 @@
-//! The derivatives of `y = x Wᵀ (+ bias)`: forward mode and reverse mode.
+//! The derivatives of `y = x Wᵀ (+ bias)`: forward mode and reverse mode. The bias gradient is
+//! [`crate::kernels::elementwise::add_bias_backward`].
 
 use super::{
-    Chain, Context, Left, MatMut, MatRef, PanelSource, multiply,
+    Chain, Context, Left, MatMut, MatRef, PanelSource, empty_product, multiply,
     panel::{ByInput, Plain},
     tile::Start,
 };
-use crate::{
-    kernels::Profile,
-    simd::{Simd, SimdOp},
-    tensor::Sequences,
-};
+use crate::{kernels::Profile, tensor::Sequences};
 
 /// Forward mode: `ẏ = ẋ Wᵀ + x Ẇᵀ (+ ḃias)`, the second product continuing the chains of the first.
 ///
@@ -32,12 +29,8 @@ pub fn tangent<W: PanelSource, D: PanelSource>(
             multiply(cx, Left::Rows(x_dot), w, None, chain, y_dot.reborrow());
         }
         None => {
-            for row in y_dot.reborrow().into_rows() {
-                match bias(w_dot.is_none()) {
-                    Some(bias) => row.copy_from_slice(bias),
-                    None => row.fill(0.0),
-                }
-            }
+            let chain = Chain { start: Start::Zero, bias: bias(w_dot.is_none()) };
+            y_dot.reborrow().into_rows().for_each(|row| empty_product(row, chain));
         }
     }
     if let Some(w_dot) = w_dot {
@@ -91,34 +84,89 @@ pub fn weight(cx: &Context, dy: MatRef<'_>, x: MatRef<'_>, examples: &Sequences,
     }
 }
 
-/// Reverse mode, the bias: `db += Σ dy`, each chain over tokens in batch order, continuing in `db`.
-///
-/// Shapes: `dy` `[t, n]`, `db` `[n]`.
-///
-/// # Panics
-/// If the shapes do not fit.
-pub fn bias(cx: &Context, dy: MatRef<'_>, db: &mut [f32]) {
-    assert_eq!(dy.cols(), db.len(), "dy [{}, {}] for a bias gradient [{}]", dy.rows(), dy.cols(), db.len());
-    cx.isa.dispatch(ColumnSums { dy, db });
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-struct ColumnSums<'a> {
-    dy: MatRef<'a>,
-    db: &'a mut [f32],
-}
+    use super::*;
+    use crate::{
+        kernels::twin::matmul::{product, product_bf16},
+        tensor::WeightRef,
+        testing::{adjoint_gap, assert_same_bits, awkward_values, directional_derivative, everywhere, moderate_values},
+    };
 
-impl SimdOp for ColumnSums<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn eval<S: Simd>(self, simd: S) {
-        for t in 0..self.dy.rows() {
-            for (db, dy) in self.db.chunks_mut(S::LANES).zip(self.dy.row(t).chunks(S::LANES)) {
-                if dy.len() == S::LANES {
-                    simd.store(simd.add(simd.load(db), simd.load(dy)), db);
-                } else {
-                    db.iter_mut().zip(dy).for_each(|(db, dy)| *db += dy);
-                }
+    /// Tokens of each example, features in, features out.
+    fn shapes() -> impl Strategy<Value = (Vec<usize>, usize, usize)> {
+        let edge = || prop::sample::select(vec![1_usize, 2, 3, 5, 15, 16, 17, 33]);
+        (prop::collection::vec(prop::sample::select(vec![0_usize, 1, 2, 3, 8, 13]), 1..4), edge(), edge())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn derivatives_give_the_bits_of_their_definitions(
+            (lengths, k, n, dy, x, w, w_dot, before) in shapes().prop_flat_map(|(lengths, k, n)| {
+                let t: usize = lengths.iter().sum();
+                (Just(lengths), Just(k), Just(n), awkward_values(t * n), awkward_values(t * k),
+                 awkward_values(n * k), awkward_values(n * k), awkward_values(n * k))
+            }),
+            bf16 in any::<bool>(),
+        ) {
+            let examples = Sequences::from_lengths(lengths);
+            let t = examples.total();
+            type Matrix<'a> = &'a dyn Fn(usize, usize) -> f32;
+            let define = |shape, x: Matrix<'_>, w: Matrix<'_>, start: Matrix<'_>| {
+                if bf16 { product_bf16(shape, x, w, start) } else { product(shape, x, w, start) }
+            };
+            let zero = |_: usize, _: usize| 0.0;
+            let (at_x, at_dy) = (|i: usize, l: usize| x[i * k + l], |i: usize, j: usize| dy[i * n + j]);
+            let dx = define((t, n, k), &at_dy, &|l, j| w[j * k + l], &zero);
+            let moved = define((t, k, n), &at_x, &|j, l| w[j * k + l], &zero);
+            let y_dot = define((t, k, n), &at_x, &|j, l| w_dot[j * k + l], &|i, j| moved[i * n + j]);
+            let mut dw = before.clone();
+            for tokens in examples.iter() {
+                let (of_dy, of_x) = (|j, i| at_dy(tokens.start + i, j), |l, i| at_x(tokens.start + i, l));
+                dw = define((n, tokens.len(), k), &of_dy, &of_x, &|j, l| dw[j * k + l]);
             }
+            everywhere(|cx, label| {
+                let cx = &cx.clone().with_profile(if bf16 { Profile::StrictBf16 } else { Profile::StrictF32 });
+                let (weight, direction) = (WeightRef::f32(&w, n, k), WeightRef::f32(&w_dot, n, k));
+                let (x, dy) = (MatRef::new(&x, t, k), MatRef::new(&dy, t, n));
+                let (mut got_dx, mut got_dw, mut got_y) = (vec![0.0; t * k], before.clone(), vec![0.0; t * n]);
+                input(cx, dy, &weight, false, MatMut::new(&mut got_dx, t, k));
+                assert_same_bits(&got_dx, &dx, format_args!("input, {label}"));
+                super::weight(cx, dy, x, &examples, MatMut::new(&mut got_dw, n, k));
+                assert_same_bits(&got_dw, &dw, format_args!("weight, {label}"));
+                tangent(cx, (x, Some(x)), (&weight, Some(&direction)), None, MatMut::new(&mut got_y, t, n));
+                assert_same_bits(&got_y, &y_dot, format_args!("tangent, {label}"));
+            });
+        }
+
+        #[test]
+        fn definitions_agree_with_finite_differences_and_the_adjoint_identity(
+            (t, k, n, x, x_dot, w, w_dot, dy) in (1_usize..5, 1_usize..6, 1_usize..5).prop_flat_map(|(t, k, n)| {
+                (Just(t), Just(k), Just(n), moderate_values(t * k), moderate_values(t * k),
+                 moderate_values(n * k), moderate_values(n * k), moderate_values(t * n))
+            }),
+        ) {
+            let at = |m: &[f64], cols: usize| { let m = m.to_vec(); move |i: usize, l: usize| m[i * cols + l] };
+            let zero = |_: usize, _: usize| 0.0;
+            let moved = product((t, k, n), at(&x_dot, k), at(&w, k), zero);
+            let y_dot = product((t, k, n), at(&x, k), at(&w_dot, k), |i, j| moved[i * n + j]);
+            let curve = |s: f64| {
+                let along = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a + s * b).collect() };
+                product((t, k, n), at(&along(&x, &x_dot), k), at(&along(&w, &w_dot), k), zero)
+            };
+            // k products of magnitude below 3.02² < 10 (`moderate_values`), at most k + 1 roundings of 2⁻⁵³ each.
+            let noise = (k * (k + 1)) as f64 * 10.0 * f64::EPSILON / 2.0;
+            for (estimate, &analytic) in directional_derivative(noise, curve).into_iter().zip(&y_dot) {
+                prop_assert!(estimate.admits(analytic), "{estimate:?} against {analytic}");
+            }
+            let dx = product((t, n, k), at(&dy, n), |l, j| w[j * k + l], zero);
+            let dw = product((n, t, k), |j, i| dy[i * n + j], |l, i| x[i * k + l], zero);
+            let (right_a, right_b) = ([&x_dot[..], &w_dot].concat(), [&dx[..], &dw].concat());
+            prop_assert!(adjoint_gap(2 * (k + n + t), (&y_dot, &dy), (&right_a, &right_b)) <= 1.0);
         }
     }
 }
