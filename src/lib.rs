@@ -5,6 +5,7 @@
 //! whose results are bit-identical on every instruction set and for every thread count.
 //! `ARCHITECTURE.md` names the floors and the contracts.
 
+pub mod cli;
 pub mod direction;
 pub mod kernels;
 pub mod linalg;

@@ -1,3 +1,7 @@
-//! The `zofo` program.
+//! The `zofo` program; [`zofo::cli`] is all of it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    zofo::cli::run(std::env::args_os())
+}

@@ -1,0 +1,117 @@
+//! Why a command could not do its work: for people by `miette`, for programs as JSON.
+
+use std::io;
+
+use miette::Diagnostic;
+use serde_json::{Value, json};
+
+use super::Exit;
+use crate::simd::{Isa, IsaError};
+
+/// Everything that ends a command before its result.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(super) enum Failure {
+    /// The command line does not parse.
+    #[error("{message}")]
+    #[diagnostic(code(usage), help("`zofo --help` lists commands and flags"))]
+    Usage { message: String },
+    /// The instruction set asked for is unknown, or this CPU lacks it.
+    #[error("{origin} asks for the instruction set {found:?}, which {reason}")]
+    #[diagnostic(
+        code(isa),
+        help("available here: {}; name one of these, or drop {origin} to let zofo choose", available.join(", "))
+    )]
+    Isa { origin: &'static str, found: String, reason: &'static str, available: Vec<&'static str> },
+    /// The worker threads did not start.
+    #[error("cannot start {threads} worker threads")]
+    #[diagnostic(code(threads), help("pass a smaller --threads, or raise the limit on processes (`ulimit -u`)"))]
+    Threads { threads: usize, source: rayon::ThreadPoolBuildError },
+    /// Flush-to-zero or denormals-are-zero is set in this process.
+    #[error("this process flushes subnormal numbers to zero, so its results would not be zofo's")]
+    #[diagnostic(
+        code(subnormals),
+        help(
+            "a preloaded library or a wrapper changed the floating-point mode (crtfastmath.o does): start zofo without it"
+        )
+    )]
+    SubnormalsFlushed,
+    /// Training met a loss that is infinite or NaN; no parameter was changed by it.
+    #[error("the loss of step {step} is {loss}")]
+    #[diagnostic(code(non_finite), help("`zofo verify` checks this CPU"))]
+    NonFinite { step: u64, loss: f64 },
+    /// Standard output is closed or full.
+    #[error("cannot write to standard output")]
+    #[diagnostic(code(io))]
+    Output { source: io::Error },
+}
+
+impl Failure {
+    /// `error` of the argument parser, without colours and the usage lines that follow its message.
+    pub(super) fn usage(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let message = text.split("\n\nUsage:").next().unwrap_or_default().trim();
+        Failure::Usage { message: message.trim_start_matches("error: ").to_owned() }
+    }
+
+    /// `error` about the instruction set that `origin` (a flag or a variable) names.
+    pub(super) fn isa(origin: &'static str, error: &IsaError) -> Self {
+        let (found, reason) = match error {
+            IsaError::Unknown { found } => (found.clone(), "zofo does not know"),
+            IsaError::Unavailable { name } => (name.to_string(), "this CPU does not have"),
+        };
+        let available = Isa::available().into_iter().map(|isa| isa.name().as_str()).collect();
+        Failure::Isa { origin, found, reason, available }
+    }
+
+    /// The process's exit code.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Failure::Usage { .. } | Failure::Isa { .. } => Exit::Usage,
+            Failure::Threads { .. } | Failure::SubnormalsFlushed => Exit::Failed,
+            Failure::NonFinite { .. } => Exit::NonFinite,
+            Failure::Output { .. } => Exit::Io,
+        }
+    }
+
+    /// `{"error": {"code", "message", "causes", "help", …}}`, with the fields a program would look for.
+    pub(super) fn to_json(&self) -> Value {
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        let text = |part: Option<Box<dyn std::fmt::Display + '_>>| part.map(|part| part.to_string());
+        let mut error = json!({
+            "code": text(self.code()),
+            "message": self.to_string(),
+            "causes": causes.map(ToString::to_string).collect::<Vec<_>>(),
+            "help": text(self.help()),
+        });
+        if let Failure::Isa { origin, found, available, .. } = self {
+            error["origin"] = json!(origin);
+            error["found"] = json!(found);
+            error["available"] = json!(available);
+        }
+        json!({ "error": error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_instruction_set_names_its_origin_the_choices_and_the_fix() {
+        let failure = Failure::isa("--isa", &IsaError::Unknown { found: "sse2".to_owned() });
+        assert_eq!(failure.to_string(), "--isa asks for the instruction set \"sse2\", which zofo does not know");
+        let json = failure.to_json();
+        assert_eq!(json["error"]["code"], "isa");
+        assert_eq!(json["error"]["found"], "sse2");
+        assert_eq!(json["error"]["available"][0], "portable-soft");
+        assert!(json["error"]["help"].as_str().is_some_and(|help| help.contains("drop --isa")), "{json}");
+        assert_eq!(failure.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn causes_are_listed_outermost_first() {
+        let failure = Failure::Output { source: io::Error::other("disk full") };
+        assert_eq!(failure.to_json()["error"]["causes"], json!(["disk full"]));
+        assert_eq!(failure.exit(), Exit::Io);
+    }
+}

@@ -1,0 +1,142 @@
+//! The command line: flags in, numbers out; one file per subcommand.
+//!
+//! *What it is not.* Nothing is computed here: a command sets up threads and an instruction set, calls
+//! the floors below and prints. *What must stay true*: other tools call it, so exit codes
+//! ([`Exit`]) and `--json` shapes only ever gain fields. With `--json`, standard output holds exactly
+//! one JSON object, errors included; progress and logs always go to standard error.
+
+mod console;
+mod demo;
+mod exit;
+mod failure;
+mod threads;
+mod verify;
+
+use std::{ffi::OsString, num::NonZeroUsize, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
+
+use crate::{kernels::Context, simd};
+use console::Console;
+use failure::Failure;
+
+pub use exit::Exit;
+
+const EXAMPLES: &str = "\
+Examples:
+  zofo demo                       train a small network without a gradient, and check the result to the bit
+  zofo verify                     check that this CPU computes what every other CPU computes
+  zofo verify --json              the same for programs
+  zofo --isa avx2 --threads 1 demo   the same bits, by other instructions on one core
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 non-finite loss, 4 input changed, 5 does not fit,
+6 output locked, 7 journal damaged, 74 I/O, 130 and 143 interrupted.";
+
+/// Fine-tunes language models without a GPU.
+#[derive(Debug, Parser)]
+#[command(name = "zofo", version, about, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The flags that every command takes.
+#[derive(Debug, Args)]
+struct Global {
+    /// Worker threads; results never depend on it [default: RAYON_NUM_THREADS, else physical cores]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Instruction set: portable-soft, portable, neon, avx2 or avx512; results never depend on it
+    /// [default: ZOFO_ISA, else the fastest here]
+    #[arg(long, global = true, value_name = "NAME")]
+    isa: Option<String>,
+    /// Print one JSON object on standard output and nothing else there, errors included
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a two-layer network on embedded points by zeroth-order steps; under a minute, no download
+    Demo,
+    /// Check every kernel against its scalar definition on each instruction set of this CPU
+    Verify,
+}
+
+/// Runs the command that `arguments` (program name first) describe.
+///
+/// Initialises rayon's global thread pool, so a process calls it at most once.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Arguments that do not parse still say whether a program or a person reads the answer.
+    let json = arguments.iter().any(|argument| argument == "--json");
+    let mut console = Console::new(json);
+    match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => finish(execute(&arguments, &mut console), &console),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayVersion => finish(console.notice("version", &error.to_string()), &console),
+            ErrorKind::DisplayHelp => finish(console.notice("help", &error.render().ansi().to_string()), &console),
+            _ if json => finish(Err(Failure::usage(&error)), &console),
+            _ => {
+                // clap's own rendering is coloured and names the nearest flag.
+                let _ = error.print();
+                Exit::Usage.into()
+            }
+        },
+    }
+}
+
+/// Sets up the machine for `arguments` and runs the command.
+fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure> {
+    let context = Context::new(isa(arguments.global.isa.as_deref())?);
+    threads::start(arguments.global.threads)?;
+    if !simd::subnormals_survive() {
+        return Err(Failure::SubnormalsFlushed);
+    }
+    match arguments.command {
+        Command::Demo => demo::run(&context, console),
+        Command::Verify => verify::run(&context, console),
+    }
+}
+
+/// The instruction set that the flag names, else the one of `ZOFO_ISA`, else the fastest.
+fn isa(flag: Option<&str>) -> Result<simd::Isa, Failure> {
+    match flag {
+        Some(name) => name.parse().and_then(simd::Isa::new).map_err(|error| Failure::isa("--isa", &error)),
+        None => simd::Isa::active().map_err(|error| Failure::isa("ZOFO_ISA", &error)),
+    }
+}
+
+/// The exit code of `outcome`, its failure reported.
+fn finish(outcome: Result<Exit, Failure>, console: &Console) -> ExitCode {
+    outcome
+        .unwrap_or_else(|failure| {
+            let exit = failure.exit();
+            console.report(failure);
+            exit
+        })
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        for line in [["zofo", "--threads", "3", "verify"], ["zofo", "verify", "--threads", "3"]] {
+            let arguments = Arguments::try_parse_from(line).expect("a valid line");
+            assert_eq!(arguments.global.threads.map(NonZeroUsize::get), Some(3));
+        }
+        assert!(Arguments::try_parse_from(["zofo", "verify", "--threads", "0"]).is_err());
+    }
+}
