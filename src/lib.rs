@@ -6,6 +6,7 @@
 //! `ARCHITECTURE.md` names the floors and the contracts.
 
 pub mod cli;
+pub mod direction;
 pub mod kernels;
 pub mod linalg;
 pub mod noise;

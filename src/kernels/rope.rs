@@ -192,6 +192,10 @@ mod tests {
         testing::{assert_same_bits, awkward, everywhere},
     };
 
+    /// Head size, base, scaling, and bits of some frequencies by index.
+    type Known = (usize, f64, RopeScaling, &'static [(usize, u32)]);
+    type Rotation = fn(&Context, &RopeTable, &[u32], MatMut<'_>);
+
     /// Head size, heads, positions and the rows that stand there.
     fn case() -> impl Strategy<Value = (usize, usize, Vec<u32>, Vec<f32>)> {
         let head_dim = prop::sample::select(&[2_usize, 6, 8, 16, 30, 32, 34, 64]);
@@ -216,8 +220,8 @@ mod tests {
                     [expected[1][a], expected[1][b]] = twin::rotate_back([x[a], x[b]], cos, sin);
                 }
             }
-            everywhere(|cx, label| {
-                let rotations: [(&str, &[f32], fn(&Context, &RopeTable, &[u32], MatMut<'_>)); 3] = [
+    everywhere(|cx, label| {
+                let rotations: [(&str, &[f32], Rotation); 3] = [
                     ("forward", &expected[0], forward),
                     ("tangent", &expected[0], tangent),
                     ("backward", &expected[1], backward),
@@ -263,7 +267,7 @@ mod tests {
     #[test]
     fn frequencies_are_those_of_transformers_bit_for_bit() {
         // From 50-digit powers rounded to f32 where torch rounds; the last list meets all three bands.
-        let known: [(usize, f64, RopeScaling, &[(usize, u32)]); 3] = [
+        let known: [Known; 3] = [
             (
                 64,
                 1e4,

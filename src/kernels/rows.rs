@@ -27,8 +27,9 @@ pub(super) fn for_each_block(y: MatMut<'_>, row_cost: usize, work: impl Fn(usize
     });
 }
 
-/// Columns of one task of a token reduction: 256 bytes of every row are four cache lines, enough for the prefetcher
-/// to follow the row stride; narrower strips spread small widths over more threads.
+/// Columns of one task of a token reduction: four cache lines of every row, and nine strips in a width of 576, so that
+/// threads get even shares. (Not tuned: `add_bias_backward` reaches a third of `add_assign`'s bytes per second in
+/// `benches/kernels.rs`, the rest being bookkeeping per row and strip.)
 const STRIP: usize = 64;
 
 /// Calls `work(columns, sums[columns])` for disjoint strips of the columns of a `[rows, sums.len()]` reduction, on

@@ -25,7 +25,9 @@ impl Law {
 
 /// A law that makes two values from two draws: those of columns `2j` and `2j + 1`.
 pub(super) trait PairLaw {
-    fn pair<S: Simd>(simd: S, even: S::U32, odd: S::U32) -> [S::F32; 2];
+    /// `N` pairs at once. Written stage by stage over all of them, because one pair is a chain of some
+    /// 80 cycles that no out-of-order window overlaps with the next by itself.
+    fn pairs<S: Simd, const N: usize>(simd: S, even: [S::U32; N], odd: [S::U32; N]) -> [[S::F32; 2]; N];
 }
 
 /// [`Law::Uniform`]: each draw's upper 24 bits.
@@ -33,8 +35,12 @@ pub(super) struct Uniform;
 
 impl PairLaw for Uniform {
     #[inline(always)]
-    fn pair<S: Simd>(simd: S, even: S::U32, odd: S::U32) -> [S::F32; 2] {
-        [uniform(simd, even), uniform(simd, odd)]
+    fn pairs<S: Simd, const N: usize>(simd: S, even: [S::U32; N], odd: [S::U32; N]) -> [[S::F32; 2]; N] {
+        let mut z = [[simd.splat(0.0); 2]; N];
+        for i in 0..N {
+            z[i] = [uniform(simd, even[i]), uniform(simd, odd[i])];
+        }
+        z
     }
 }
 
@@ -54,16 +60,24 @@ pub(super) struct Gaussian;
 
 impl PairLaw for Gaussian {
     #[inline(always)]
-    fn pair<S: Simd>(simd: S, even: S::U32, odd: S::U32) -> [S::F32; 2] {
-        let sign = simd.and(even, simd.splat_u32(0x8000_0000));
-        let radius = simd.sqrt(minus_two_ln(simd, even));
-        let radius = simd.from_bits(simd.or(simd.to_bits(radius), sign));
-        // The angle in quarter turns, [−1, 1].
-        let angle = simd.mul(simd.from_i32(odd), simd.splat(1.0 / 2_147_483_648.0));
-        let square = simd.mul(angle, angle);
+    fn pairs<S: Simd, const N: usize>(simd: S, even: [S::U32; N], odd: [S::U32; N]) -> [[S::F32; 2]; N] {
+        let mut radius = minus_two_ln(simd, even);
+        let mut angle = radius;
+        let mut square = radius;
+        for i in 0..N {
+            let sign = simd.and(even[i], simd.splat_u32(0x8000_0000));
+            radius[i] = simd.from_bits(simd.or(simd.to_bits(simd.sqrt(radius[i])), sign));
+            // In quarter turns, [−1, 1].
+            angle[i] = simd.mul(simd.from_i32(odd[i]), simd.splat(1.0 / 2_147_483_648.0));
+            square[i] = simd.mul(angle[i], angle[i]);
+        }
         let cos = horner(simd, square, &COS);
         let sin = horner(simd, square, &SIN);
-        [simd.mul(radius, cos), simd.mul(simd.mul(radius, angle), sin)]
+        let mut z = [[radius[0]; 2]; N];
+        for i in 0..N {
+            z[i] = [simd.mul(radius[i], cos[i]), simd.mul(simd.mul(radius[i], angle[i]), sin[i])];
+        }
+        z
     }
 }
 
@@ -72,18 +86,26 @@ impl PairLaw for Gaussian {
 /// The low bit makes u the midpoint of its cell, symmetric in (0, 1) and never zero. u is a power of two
 /// times m in [3/4, 3/2), so that u = 1 gives exactly 0 and no u gives less.
 #[inline(always)]
-fn minus_two_ln<S: Simd>(simd: S, draw: S::U32) -> S::F32 {
+fn minus_two_ln<S: Simd, const N: usize>(simd: S, draws: [S::U32; N]) -> [S::F32; N] {
     /// 3/4 as bits, and 3/4 · 2³¹.
     const THREE_QUARTERS: u32 = 0x3f40_0000;
     const SCALED: u32 = THREE_QUARTERS + (31 << 23);
-    let odd = simd.or(simd.and(draw, simd.splat_u32(0x7fff_ffff)), simd.splat_u32(1));
-    let distance = simd.sub_u32(simd.to_bits(simd.from_i32(odd)), simd.splat_u32(SCALED));
-    // The exponent times 2²³, a negative integer, and the mantissa.
-    let exponent = simd.from_i32(simd.and(distance, simd.splat_u32(0xff80_0000)));
-    let mantissa = simd.add_u32(simd.and(distance, simd.splat_u32(0x007f_ffff)), simd.splat_u32(THREE_QUARTERS));
-    let x = simd.sub(simd.from_bits(mantissa), simd.splat(1.0));
-    let octaves = simd.mul(exponent, simd.splat(-2.0 * std::f32::consts::LN_2 / 8_388_608.0));
-    simd.mul_add(x, horner(simd, x, &MINUS_TWO_LOG1P), octaves)
+    let mut x = [simd.splat(0.0); N];
+    let mut octaves = x;
+    for i in 0..N {
+        let odd = simd.or(simd.and(draws[i], simd.splat_u32(0x7fff_ffff)), simd.splat_u32(1));
+        let distance = simd.sub_u32(simd.to_bits(simd.from_i32(odd)), simd.splat_u32(SCALED));
+        // The exponent times 2²³, a negative integer, and the mantissa.
+        let exponent = simd.from_i32(simd.and(distance, simd.splat_u32(0xff80_0000)));
+        let mantissa = simd.add_u32(simd.and(distance, simd.splat_u32(0x007f_ffff)), simd.splat_u32(THREE_QUARTERS));
+        x[i] = simd.sub(simd.from_bits(mantissa), simd.splat(1.0));
+        octaves[i] = simd.mul(exponent, simd.splat(-2.0 * std::f32::consts::LN_2 / 8_388_608.0));
+    }
+    let series = horner(simd, x, &MINUS_TWO_LOG1P);
+    for i in 0..N {
+        x[i] = simd.mul_add(x[i], series[i], octaves[i]);
+    }
+    x
 }
 
 /// −2·ln(1 + x)/x on [−1/4, 1/2], lowest power first: relative error 1.8·10⁻⁷.
@@ -106,10 +128,12 @@ const SIN: [f32; 5] = [1.570_796_25, -0.645_962_775, 0.079_686_179_8, -0.004_668
 
 /// The polynomial with these coefficients, lowest power first, by Horner's rule.
 #[inline(always)]
-fn horner<S: Simd, const N: usize>(simd: S, x: S::F32, coefficients: &[f32; N]) -> S::F32 {
-    let mut value = simd.splat(coefficients[N - 1]);
-    for coefficient in coefficients[..N - 1].iter().rev() {
-        value = simd.mul_add(value, x, simd.splat(*coefficient));
+fn horner<S: Simd, const N: usize, const C: usize>(simd: S, x: [S::F32; N], coefficients: &[f32; C]) -> [S::F32; N] {
+    let mut value = [simd.splat(coefficients[C - 1]); N];
+    for power in (0..C - 1).rev() {
+        for i in 0..N {
+            value[i] = simd.mul_add(value[i], x[i], simd.splat(coefficients[power]));
+        }
     }
     value
 }

@@ -69,7 +69,7 @@ fn first_mut<T, const N: usize>(dst: &mut [T]) -> &mut [T; N] {
 impl Simd for Avx2 {
     type F32 = __m256;
     type U32 = __m256i;
-    /// Even lanes and odd lanes, so that taking 32-bit halves is a shift and a blend.
+    /// Lanes 0 1 4 5 and 2 3 6 7, so that taking 32-bit halves is one in-lane shuffle.
     type U64 = [__m256i; 2];
     type Mask = __m256;
 
@@ -133,18 +133,13 @@ impl Simd for Avx2 {
     fn load_u64(self, src: &[u64]) -> [__m256i; 2] {
         let src: &[u64; LANES] = first(src);
         let load = |half: &[u64]| vendor!(_mm256_loadu_si256(first::<_, 4>(half).as_ptr().cast()));
-        // Lanes 0 1 4 5 and 2 3 6 7 first, then the even and the odd ones of both, in-lane.
         let (low, high) = (load(&src[..4]), load(&src[4..]));
-        let a = vendor!(_mm256_permute2x128_si256::<0x20>(low, high));
-        let b = vendor!(_mm256_permute2x128_si256::<0x31>(low, high));
-        [vendor!(_mm256_unpacklo_epi64(a, b)), vendor!(_mm256_unpackhi_epi64(a, b))]
+        [vendor!(_mm256_permute2x128_si256::<0x20>(low, high)), vendor!(_mm256_permute2x128_si256::<0x31>(low, high))]
     }
     #[inline(always)]
-    fn store_u64(self, [even, odd]: [__m256i; 2], dst: &mut [u64]) {
-        let a = vendor!(_mm256_unpacklo_epi64(even, odd));
-        let b = vendor!(_mm256_unpackhi_epi64(even, odd));
-        let low = vendor!(_mm256_permute2x128_si256::<0x20>(a, b));
-        let high = vendor!(_mm256_permute2x128_si256::<0x31>(a, b));
+    fn store_u64(self, x: [__m256i; 2], dst: &mut [u64]) {
+        let low = vendor!(_mm256_permute2x128_si256::<0x20>(x[0], x[1]));
+        let high = vendor!(_mm256_permute2x128_si256::<0x31>(x[0], x[1]));
         for (half, x) in first_mut::<_, LANES>(dst).chunks_exact_mut(4).zip([low, high]) {
             vendor!(_mm256_storeu_si256(first_mut::<_, 4>(half).as_mut_ptr().cast(), x));
         }
@@ -339,14 +334,14 @@ impl Simd for Avx2 {
         [vendor!(_mm256_srlv_epi64(x[0], count)), vendor!(_mm256_srlv_epi64(x[1], count))]
     }
     #[inline(always)]
-    fn low_u32(self, [even, odd]: [__m256i; 2]) -> __m256i {
-        let odd = vendor!(_mm256_slli_epi64::<32>(odd));
-        vendor!(_mm256_blend_epi32::<0xaa>(even, odd))
+    fn low_u32(self, x: [__m256i; 2]) -> __m256i {
+        let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
+        self.to_bits(vendor!(_mm256_shuffle_ps::<0b10_00_10_00>(a, b)))
     }
     #[inline(always)]
-    fn high_u32(self, [even, odd]: [__m256i; 2]) -> __m256i {
-        let even = vendor!(_mm256_srli_epi64::<32>(even));
-        vendor!(_mm256_blend_epi32::<0xaa>(even, odd))
+    fn high_u32(self, x: [__m256i; 2]) -> __m256i {
+        let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
+        self.to_bits(vendor!(_mm256_shuffle_ps::<0b11_01_11_01>(a, b)))
     }
 }
 

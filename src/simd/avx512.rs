@@ -51,7 +51,7 @@ fn first_mut<T, const N: usize>(dst: &mut [T]) -> &mut [T; N] {
 impl<const BF16: bool> Simd for Avx512<BF16> {
     type F32 = __m512;
     type U32 = __m512i;
-    /// Even lanes and odd lanes, so that taking 32-bit halves is one in-lane move.
+    /// Pairs of lanes in turn (0 1 4 5 …, 2 3 6 7 …), so that taking 32-bit halves is one in-lane shuffle.
     type U64 = [__m512i; 2];
     type Mask = __mmask16;
 
@@ -126,16 +126,16 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         let src: &[u64; LANES] = first(src);
         let load = |half: &[u64]| vendor!(_mm512_loadu_si512(first::<_, 8>(half).as_ptr().cast()));
         let [low, high] = [load(&src[..8]), load(&src[8..])];
-        let even = vendor!(_mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14));
-        let odd = vendor!(_mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15));
-        [vendor!(_mm512_permutex2var_epi64(low, even, high)), vendor!(_mm512_permutex2var_epi64(low, odd, high))]
+        let first = vendor!(_mm512_setr_epi64(0, 1, 4, 5, 8, 9, 12, 13));
+        let second = vendor!(_mm512_setr_epi64(2, 3, 6, 7, 10, 11, 14, 15));
+        [vendor!(_mm512_permutex2var_epi64(low, first, high)), vendor!(_mm512_permutex2var_epi64(low, second, high))]
     }
     #[inline(always)]
-    fn store_u64(self, [even, odd]: [__m512i; 2], dst: &mut [u64]) {
-        let low = vendor!(_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11));
-        let high = vendor!(_mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15));
+    fn store_u64(self, x: [__m512i; 2], dst: &mut [u64]) {
+        let low = vendor!(_mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11));
+        let high = vendor!(_mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15));
         for (half, order) in first_mut::<_, LANES>(dst).chunks_exact_mut(8).zip([low, high]) {
-            let x = vendor!(_mm512_permutex2var_epi64(even, order, odd));
+            let x = vendor!(_mm512_permutex2var_epi64(x[0], order, x[1]));
             vendor!(_mm512_storeu_si512(first_mut::<_, 8>(half).as_mut_ptr().cast(), x));
         }
     }
@@ -326,14 +326,14 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         [vendor!(_mm512_srlv_epi64(x[0], count)), vendor!(_mm512_srlv_epi64(x[1], count))]
     }
     #[inline(always)]
-    fn low_u32(self, [even, odd]: [__m512i; 2]) -> __m512i {
-        let (even, odd) = (self.from_bits(even), self.from_bits(odd));
-        self.to_bits(vendor!(_mm512_mask_moveldup_ps(even, 0xaaaa, odd)))
+    fn low_u32(self, x: [__m512i; 2]) -> __m512i {
+        let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
+        self.to_bits(vendor!(_mm512_shuffle_ps::<0b10_00_10_00>(a, b)))
     }
     #[inline(always)]
-    fn high_u32(self, [even, odd]: [__m512i; 2]) -> __m512i {
-        let (even, odd) = (self.from_bits(even), self.from_bits(odd));
-        self.to_bits(vendor!(_mm512_mask_movehdup_ps(odd, 0x5555, even)))
+    fn high_u32(self, x: [__m512i; 2]) -> __m512i {
+        let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
+        self.to_bits(vendor!(_mm512_shuffle_ps::<0b11_01_11_01>(a, b)))
     }
 }
 

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::tile::{self, MR, Tile};
-use crate::simd::Simd;
+use crate::simd::{Simd, SimdOp};
 
 /// Steps of k between visits to the accumulators in memory: 64 rows of 64 values are 16 KiB of `right`,
 /// half of a first-level cache, and the visits cost 1 % of the arithmetic.
@@ -113,8 +113,9 @@ fn strip<S: Simd, const M: usize, const BY_COLUMNS: bool>(
     }
 }
 
-/// One register tile: columns `column..column + NV * LANES`.
-#[inline(always)]
+/// One register tile: columns `column..column + NV * LANES`. A function of its own, so that its accumulators
+/// do not share a stack frame with other tiles', which would spill them.
+#[inline(never)]
 fn block<S: Simd, const M: usize, const NV: usize, const BY_COLUMNS: bool>(
     simd: S,
     factors: &Factors,
@@ -123,29 +124,46 @@ fn block<S: Simd, const M: usize, const NV: usize, const BY_COLUMNS: bool>(
     column: usize,
     out: &mut [f32],
 ) {
-    let &Factors { left, left_stride, right, right_stride, width } = factors;
-    let mut acc: Tile<S, M, NV> = [[simd.splat(0.0); NV]; M];
-    for (i, acc) in acc.iter_mut().enumerate() {
-        let out = &out[(m + i) * width + column..][..NV * S::LANES];
-        for (v, acc) in acc.iter_mut().enumerate() {
-            *acc = simd.load(&out[v * S::LANES..]);
+    simd.vectorize(Block::<M, NV, BY_COLUMNS> { factors, m, k, column, out });
+}
+
+struct Block<'a, const M: usize, const NV: usize, const BY_COLUMNS: bool> {
+    factors: &'a Factors<'a>,
+    m: usize,
+    k: Range<usize>,
+    column: usize,
+    out: &'a mut [f32],
+}
+
+impl<const M: usize, const NV: usize, const BY_COLUMNS: bool> SimdOp for Block<'_, M, NV, BY_COLUMNS> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, simd: S) {
+        let Block { factors, m, k, column, out } = self;
+        let &Factors { left, left_stride, right, right_stride, width } = factors;
+        let mut acc: Tile<S, M, NV> = [[simd.splat(0.0); NV]; M];
+        for (i, acc) in acc.iter_mut().enumerate() {
+            let out = &out[(m + i) * width + column..][..NV * S::LANES];
+            for (v, acc) in acc.iter_mut().enumerate() {
+                *acc = simd.load(&out[v * S::LANES..]);
+            }
         }
-    }
-    let right = &right[k.start * right_stride + column..];
-    let acc = if BY_COLUMNS {
-        let left = &left[k.start * left_stride + m..];
-        tile::by_columns(simd, k.len(), (left, left_stride), (right, right_stride), acc)
-    } else {
-        let mut rows: [&[f32]; M] = [&[]; M];
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = &left[(m + i) * left_stride + k.start..][..k.len()];
-        }
-        tile::by_rows(simd, rows, right, right_stride, acc)
-    };
-    for (i, acc) in acc.iter().enumerate() {
-        let out = &mut out[(m + i) * width + column..][..NV * S::LANES];
-        for (v, acc) in acc.iter().enumerate() {
-            simd.store(*acc, &mut out[v * S::LANES..]);
+        let right = &right[k.start * right_stride + column..];
+        let acc = if BY_COLUMNS {
+            let left = &left[k.start * left_stride + m..];
+            tile::by_columns(simd, k.len(), (left, left_stride), (right, right_stride), acc)
+        } else {
+            let mut rows: [&[f32]; M] = [&[]; M];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = &left[(m + i) * left_stride + k.start..][..k.len()];
+            }
+            tile::by_rows(simd, rows, right, right_stride, acc)
+        };
+        for (i, acc) in acc.iter().enumerate() {
+            let out = &mut out[(m + i) * width + column..][..NV * S::LANES];
+            for (v, acc) in acc.iter().enumerate() {
+                simd.store(*acc, &mut out[v * S::LANES..]);
+            }
         }
     }
 }

@@ -7,7 +7,10 @@ use super::{
     block::Block,
     tile::{self, MR, Tile},
 };
-use crate::{simd::Simd, tensor::MatRef};
+use crate::{
+    simd::{Simd, SimdOp},
+    tensor::MatRef,
+};
 
 /// A product of a block's rows with the keys of its span.
 #[derive(Clone, Copy)]
@@ -75,8 +78,8 @@ pub(super) fn fill<S: Simd>(simd: S, block: &Block, scores: &Scores, panel: &mut
     }
 }
 
-/// One register tile: rows `m..m + M`, columns from `column` on.
-#[inline(always)]
+/// One register tile: rows `m..m + M`, columns from `column` on; a function of its own as in `band`.
+#[inline(never)]
 fn strip<S: Simd, const M: usize, const NV: usize>(
     simd: S,
     scores: &Scores,
@@ -86,26 +89,44 @@ fn strip<S: Simd, const M: usize, const NV: usize>(
     row_stride: usize,
     out: &mut [f32],
 ) {
-    let depth = scores.depth;
-    let mut acc: Tile<S, M, NV> = [[simd.splat(0.0); NV]; M];
-    if scores.carry {
-        for (i, acc) in acc.iter_mut().enumerate() {
-            let out = &out[(m + i) * row_stride + column..][..NV * S::LANES];
-            for (v, acc) in acc.iter_mut().enumerate() {
-                *acc = simd.load(&out[v * S::LANES..]);
+    simd.vectorize(Strip::<M, NV> { scores, m, panel, column, row_stride, out });
+}
+
+struct Strip<'a, const M: usize, const NV: usize> {
+    scores: &'a Scores<'a>,
+    m: usize,
+    panel: &'a [f32],
+    column: usize,
+    row_stride: usize,
+    out: &'a mut [f32],
+}
+
+impl<const M: usize, const NV: usize> SimdOp for Strip<'_, M, NV> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, simd: S) {
+        let Strip { scores, m, panel, column, row_stride, out } = self;
+        let depth = scores.depth;
+        let mut acc: Tile<S, M, NV> = [[simd.splat(0.0); NV]; M];
+        if scores.carry {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let out = &out[(m + i) * row_stride + column..][..NV * S::LANES];
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = simd.load(&out[v * S::LANES..]);
+                }
             }
         }
-    }
-    let mut rows: [&[f32]; M] = [&[]; M];
-    for (i, row) in rows.iter_mut().enumerate() {
-        *row = &scores.left[(m + i) * depth..][..depth];
-    }
-    let acc = tile::by_rows(simd, rows, panel, panel_width(S::LANES), acc);
-    let scale = simd.splat(scores.scale);
-    for (i, acc) in acc.iter().enumerate() {
-        let out = &mut out[(m + i) * row_stride + column..][..NV * S::LANES];
-        for (v, acc) in acc.iter().enumerate() {
-            simd.store(simd.mul(*acc, scale), &mut out[v * S::LANES..]);
+        let mut rows: [&[f32]; M] = [&[]; M];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = &scores.left[(m + i) * depth..][..depth];
+        }
+        let acc = tile::by_rows(simd, rows, panel, panel_width(S::LANES), acc);
+        let scale = simd.splat(scores.scale);
+        for (i, acc) in acc.iter().enumerate() {
+            let out = &mut out[(m + i) * row_stride + column..][..NV * S::LANES];
+            for (v, acc) in acc.iter().enumerate() {
+                simd.store(simd.mul(*acc, scale), &mut out[v * S::LANES..]);
+            }
         }
     }
 }

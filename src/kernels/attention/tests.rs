@@ -214,9 +214,10 @@ fn a_masked_key_touches_nothing_and_a_visible_nan_is_not_lost() {
             });
         }
     }
-    for pick in [|x: &mut Matrices<f32>| &mut x.q, |x: &mut Matrices<f32>| &mut x.k, |x: &mut Matrices<f32>| &mut x.v] {
+    let plant: [fn(&mut Matrices<f32>); 3] = [|x| x.q[0] = f32::NAN, |x| x.k[0] = f32::NAN, |x| x.v[0] = f32::NAN];
+    for plant in plant {
         let mut x = clean.inputs[0].clone();
-        pick(&mut x)[0] = f32::NAN;
+        plant(&mut x);
         everywhere(|cx, label| {
             let out = clean.with(|layer| run_forward(cx, layer, &x));
             assert!(out[0].is_nan(), "{label}: a NaN in row 0 is lost");

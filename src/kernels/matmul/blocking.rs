@@ -25,9 +25,9 @@ pub(super) fn longest_depth_block(depth: usize) -> usize {
     depth_blocks(depth).map(|block| block.len()).max().unwrap_or(0)
 }
 
-/// Panels per chunk so that all branches of a chunk stay in L2.
+/// Panels per chunk so that all branches of a chunk, `depth` steps at a time, stay in L2.
 pub(super) fn panels_per_chunk(depth: usize, width: usize, branches: usize) -> usize {
-    let panel_bytes = longest_depth_block(depth).max(1) * width * branches * size_of::<f32>();
+    let panel_bytes = depth.max(1) * width * branches * size_of::<f32>();
     (CHUNK_BYTES / panel_bytes).max(1)
 }
 

@@ -12,11 +12,14 @@
 //! `k` ascending from +0; where `k` is cut into blocks the partial sum re-enters the chain. Bias is
 //! added last. Threads, blocks and tiles change nothing.
 
+pub mod backward;
 mod blocking;
 mod gemv;
+pub mod low_rank;
 mod pack;
 mod panel;
 pub mod product;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -28,8 +31,9 @@ use rayon::prelude::*;
 pub use panel::{DEPTH_BLOCK, PanelSource};
 
 use blocking::Region;
-use pack::{Format, Left, PackPanels, PackRows};
-use tile::{Start, Tile, TileShape};
+use pack::{Format, Left, PackRows};
+use schedule::Product;
+use tile::{Start, TileShape};
 
 use super::Context;
 use crate::{
@@ -45,7 +49,22 @@ use crate::{
 /// # Panics
 /// If the shapes do not fit.
 pub fn forward<W: PanelSource>(cx: &Context, x: MatRef<'_>, w: &W, bias: Option<&[f32]>, y: MatMut<'_>) {
-    multiply(cx, Left::Rows(x), w, bias, Start::Zero, y);
+    multiply(cx, Left::Rows(x), w, None, Chain { start: Start::Zero, bias }, y);
+}
+
+/// Where the chains of a product begin and what is added at their end.
+#[derive(Clone, Copy)]
+struct Chain<'a> {
+    start: Start,
+    bias: Option<&'a [f32]>,
+}
+
+/// More steps at the end of every chain: `x` `[m, r]` times the transpose of one `[n, r]` matrix per
+/// equal group of rows. The weights before it are packed once for all groups.
+#[derive(Clone, Copy)]
+struct Tail<'a> {
+    x: MatRef<'a>,
+    groups: &'a [MatRef<'a>],
 }
 
 /// The common driver of all products.
@@ -53,8 +72,8 @@ fn multiply<P: PanelSource>(
     cx: &Context,
     x: Left<'_>,
     source: &P,
-    bias: Option<&[f32]>,
-    start: Start,
+    tail: Option<Tail<'_>>,
+    chain: Chain<'_>,
     mut y: MatMut<'_>,
 ) {
     let (m, k, n, branches) = (x.rows(), x.depth(), source.rows(), source.branches());
@@ -66,34 +85,44 @@ fn multiply<P: PanelSource>(
         y.cols()
     );
     assert_eq!(m % branches, 0, "x [{m}, {k}] has rows for {branches} branches");
-    if let Some(bias) = bias {
+    if let Some(bias) = chain.bias {
         assert_eq!(bias.len(), n, "a bias [{}] for y [{m}, {n}]", bias.len());
     }
+    let groups = tail.map_or(1, |tail| tail.groups.len());
+    assert_eq!(m % groups, 0, "x [{m}, {k}] has rows for {groups} side products");
     if m == 0 || n == 0 {
         return;
     }
-    if k == 0 {
+    let rank = tail.map_or(0, |tail| tail.x.cols());
+    if k + rank == 0 {
         for row in y.reborrow().into_rows() {
-            empty_product(row, bias, start);
+            empty_product(row, chain);
         }
         return;
     }
     let shape = cx.isa.dispatch(ShapeOf);
-    if let (Left::Rows(x), Some(w), 1) = (x, source.as_weight(), m) {
-        return single_row(cx, x.row(0), w, bias, start, shape.width, y.row_mut(0));
+    if let (Left::Rows(x), Some(w), 1, None) = (x, source.as_weight(), m, tail) {
+        return single_row(cx, x.row(0), w, chain, shape.width, y.row_mut(0));
     }
     let format = Format::of(cx);
-    let tiles: Vec<_> = (0..branches)
-        .flat_map(|b| {
-            let first = b * (m / branches);
-            blocking::row_tiles(m / branches, shape.rows).map(move |t| first + t.start..first + t.end)
+    // A tile lies within one branch and one group: cut the rows by the finer of the two first.
+    let parts = branches.max(groups);
+    assert!(parts % branches == 0 && parts % groups == 0, "{groups} side products over {branches} branches");
+    let tiles: Vec<_> = (0..parts)
+        .flat_map(|part| {
+            let first = part * (m / parts);
+            blocking::row_tiles(m / parts, shape.rows).map(move |t| first + t.start..first + t.end)
         })
         .collect();
-    let steps = format.steps(k);
+    let steps = format.steps(k) + format.steps(rank);
     let mut packed = cx.workspace.take::<f32>(m * steps);
     let jobs: Vec<_> = split_by(&mut packed, tiles.iter().map(|tile| tile.len() * steps)).zip(&tiles).collect();
     let pack = |(out, rows): (&mut [f32], &Range<usize>)| {
-        cx.isa.dispatch(PackRows { x, rows: rows.clone(), format, out });
+        let (main, rest) = out.split_at_mut(rows.len() * format.steps(k));
+        cx.isa.dispatch(PackRows { x, rows: rows.clone(), format, out: main });
+        if let Some(tail) = tail {
+            cx.isa.dispatch(PackRows { x: Left::Rows(tail.x), rows: rows.clone(), format, out: rest });
+        }
     };
     if m * k < PARALLEL_PACK {
         jobs.into_iter().for_each(pack);
@@ -103,7 +132,7 @@ fn multiply<P: PanelSource>(
 
     let panels = n.div_ceil(shape.width);
     let regions = blocking::regions(tiles.len(), panels, rayon::current_num_threads(), m * k * n);
-    let product = Product { cx, packed: &packed, tiles: &tiles, source, bias, start, format, shape, steps };
+    let product = Product { cx, packed: &packed, tiles: &tiles, source, tail, chain, format, shape, steps };
     let tasks: Vec<_> = own_columns(y, &regions, &tiles, shape.width).into_iter().zip(regions).collect();
     match <[_; 1]>::try_from(tasks) {
         Ok([(rows, region)]) => product.run(rows, &region),
@@ -116,8 +145,7 @@ fn single_row(
     cx: &Context,
     x: &[f32],
     w: WeightRef<'_>,
-    bias: Option<&[f32]>,
-    start: Start,
+    Chain { start, bias }: Chain<'_>,
     width: usize,
     y: &mut [f32],
 ) {
@@ -138,7 +166,7 @@ fn single_row(
 const PARALLEL_PACK: usize = 1 << 16;
 
 /// A sum over nothing.
-fn empty_product(row: &mut [f32], bias: Option<&[f32]>, start: Start) {
+fn empty_product(row: &mut [f32], Chain { start, bias }: Chain<'_>) {
     if start == Start::Zero {
         row.fill(0.0);
     }
@@ -176,112 +204,6 @@ fn own_columns<'y>(y: MatMut<'y>, regions: &[Region], tiles: &[Range<usize>], wi
         }
     }
     owned
-}
-
-/// A product with its left operand packed.
-struct Product<'a, P> {
-    cx: &'a Context,
-    packed: &'a [f32],
-    tiles: &'a [Range<usize>],
-    source: &'a P,
-    bias: Option<&'a [f32]>,
-    start: Start,
-    format: Format,
-    shape: TileShape,
-    steps: usize,
-}
-
-impl<P: PanelSource> Product<'_, P> {
-    /// Computes one region of `y`; `rows` are its rows restricted to its columns.
-    fn run(&self, mut rows: Vec<&mut [f32]>, region: &Region) {
-        let Product { cx, source, format, shape, .. } = *self;
-        let (n, k, branches, width) = (source.rows(), source.cols(), source.branches(), shape.width);
-        let per_chunk = blocking::panels_per_chunk(k, width, branches);
-        let stride = blocking::longest_depth_block(k).next_multiple_of(tile::DEPTH_UNROLL) * width;
-        let mut scratch = cx.workspace.take::<f32>(per_chunk.min(region.panels.len()) * branches * stride);
-        for first in region.panels.clone().step_by(per_chunk) {
-            let chunk = first..(first + per_chunk).min(region.panels.end);
-            for depth in blocking::depth_blocks(k) {
-                let used = depth.len().next_multiple_of(tile::DEPTH_UNROLL) * width;
-                for (panel, buffers) in chunk.clone().zip(scratch.chunks_exact_mut(branches * stride)) {
-                    let panels = buffers.chunks_exact_mut(stride).map(|panel| &mut panel[..used]).collect();
-                    let features = panel * width..((panel + 1) * width).min(n);
-                    cx.isa.dispatch(PackPanels { source, rows: features, depth: depth.clone(), format, panels, width });
-                }
-                let op = Block {
-                    packed: self.packed,
-                    steps: self.steps,
-                    tiles: self.tiles,
-                    branches,
-                    format,
-                    bias: self.bias.filter(|_| depth.end == k),
-                    start: if depth.start == 0 { self.start } else { Start::Continue },
-                    columns: n,
-                    region,
-                    chunk: chunk.clone(),
-                    depth,
-                    scratch: &scratch,
-                    stride,
-                    rows: &mut rows,
-                };
-                if format == Format::Pairs { cx.isa.dispatch_bf16(op) } else { cx.isa.dispatch(op) }
-            }
-        }
-    }
-}
-
-/// Meets a chunk of packed panels, over one block of `k`, with every row tile of a region. Does not
-/// know where the panels came from, so there is one copy of it for all sources.
-struct Block<'a, 'y> {
-    packed: &'a [f32],
-    steps: usize,
-    tiles: &'a [Range<usize>],
-    branches: usize,
-    format: Format,
-    bias: Option<&'a [f32]>,
-    start: Start,
-    /// Columns of the whole output.
-    columns: usize,
-    region: &'a Region,
-    chunk: Range<usize>,
-    depth: Range<usize>,
-    scratch: &'a [f32],
-    /// Elements from one packed panel to the next.
-    stride: usize,
-    rows: &'a mut [&'y mut [f32]],
-}
-
-impl SimdOp for Block<'_, '_> {
-    type Output = ();
-    #[inline(always)]
-    fn eval<S: Simd>(self, simd: S) {
-        let Block { packed, steps, tiles, branches, format, bias, start, columns: n, region, .. } = self;
-        let width = TileShape::of::<S>().width;
-        let tiles_per_branch = tiles.len() / branches;
-        let (first_step, taken) = (format.step_of(self.depth.start), format.steps(self.depth.len()));
-        let first_row = tiles[region.tiles.start].start;
-        for t in region.tiles.clone() {
-            let tile = tiles[t].clone();
-            let x = &packed[tile.start * steps..tile.end * steps];
-            let x = &x[first_step * tile.len()..(first_step + taken) * tile.len()];
-            let y = &mut self.rows[tile.start - first_row..tile.end - first_row];
-            let branch = t / tiles_per_branch;
-            for (panel, buffers) in self.chunk.clone().zip(self.scratch.chunks_exact(branches * self.stride)) {
-                let from = panel * width;
-                let columns = (n - from).min(width);
-                let job = Tile {
-                    x,
-                    panel: &buffers[branch * self.stride..][..taken * width],
-                    y: &mut *y,
-                    column: from - region.panels.start * width,
-                    columns,
-                    start,
-                    bias: bias.map(|bias| &bias[from..from + columns]),
-                };
-                if S::BF16_DOT { tile::run::<S, true>(simd, job) } else { tile::run::<S, false>(simd, job) }
-            }
-        }
-    }
 }
 
 /// Asks the instruction set for its row of the tile table.

@@ -91,6 +91,27 @@ impl PanelSource for Transposed<'_> {
     }
 }
 
+/// One `[n, r]` matrix per branch, each as the right-hand operand of `a · bᵀ`.
+pub(super) struct Groups<'a>(pub(super) &'a [MatRef<'a>]);
+
+impl PanelSource for Groups<'_> {
+    fn rows(&self) -> usize {
+        self.0[0].rows()
+    }
+    fn cols(&self) -> usize {
+        self.0[0].cols()
+    }
+    fn branches(&self) -> usize {
+        self.0.len()
+    }
+    #[inline(always)]
+    fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
+        for (matrix, panel) in self.0.iter().zip(panels) {
+            transpose_rows(simd, matrix.data(), matrix.stride(), rows.clone(), depth.clone(), panel);
+        }
+    }
+}
+
 /// The right-hand operand of `a · b`: `b` as `[k, n]`, already k-major, copied in runs.
 pub(super) struct Plain<'a>(pub(super) MatRef<'a>);
 
@@ -115,6 +136,84 @@ impl PanelSource for Plain<'_> {
             } else {
                 head.copy_from_slice(src);
                 pad.fill(0.0);
+            }
+        }
+    }
+}
+
+/// A weight `[n, k]` as the right-hand operand of `dy · W`: features and inputs change places.
+pub(super) struct ByInput<'a, P>(pub(super) &'a P);
+
+/// Output features that [`ByInput`] reads at a time.
+const INPUT_GROUP: usize = 16;
+/// The widest panel of any instruction set.
+const MAX_WIDTH: usize = 32;
+
+impl<P: PanelSource> PanelSource for ByInput<'_, P> {
+    fn rows(&self) -> usize {
+        self.0.cols()
+    }
+    fn cols(&self) -> usize {
+        self.0.rows()
+    }
+    fn branches(&self) -> usize {
+        self.0.branches()
+    }
+    #[inline(always)]
+    fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
+        let (inputs, features) = (rows, depth);
+        if let Some(weight) = self.0.as_weight() {
+            let [panel] = panels else { unreachable!("a plain weight has one branch") };
+            return widen_rows(simd, weight, inputs, features, panel);
+        }
+        // The source fills `[input][feature]` panels of a few features, which are transposed back.
+        let width = panels[0].len() / features.len();
+        let mut scratch = vec![0.0; panels.len() * MAX_WIDTH * INPUT_GROUP];
+        for first in features.clone().step_by(INPUT_GROUP) {
+            let group = first..(first + INPUT_GROUP).min(features.end);
+            // An input range must not cross a block of noise.
+            let cut = inputs.end.min((inputs.start / DEPTH_BLOCK + 1) * DEPTH_BLOCK);
+            for part in [inputs.start..cut, cut..inputs.end] {
+                if part.is_empty() {
+                    continue;
+                }
+                let len = part.len() * INPUT_GROUP;
+                let mut parts: Vec<_> = scratch.chunks_exact_mut(len).take(panels.len()).collect();
+                self.0.fill(simd, group.clone(), part.clone(), &mut parts);
+                for (panel, filled) in panels.iter_mut().zip(&parts) {
+                    for (i, column) in filled.chunks_exact(INPUT_GROUP).enumerate() {
+                        let input = part.start - inputs.start + i;
+                        for (feature, &w) in group.clone().zip(column) {
+                            panel[(feature - features.start) * width + input] = w;
+                        }
+                    }
+                }
+            }
+        }
+        for panel in panels {
+            panel.chunks_exact_mut(width).for_each(|row| row[inputs.len()..].fill(0.0));
+        }
+    }
+}
+
+/// Fills a panel with rows of a weight as they lie: `panel[feature · width + input]`.
+#[inline(always)]
+fn widen_rows<S: Simd>(simd: S, w: WeightRef<'_>, inputs: Range<usize>, features: Range<usize>, panel: &mut [f32]) {
+    let width = panel.len() / features.len();
+    let load = |at: usize| match w {
+        WeightRef::F32(data, ..) => simd.load(&data[at..]),
+        WeightRef::Bf16(data, ..) => simd.load_bf16(&data.reinterpret_cast()[at..]),
+        WeightRef::F16(data, ..) => simd.load_f16(&data.reinterpret_cast()[at..]),
+    };
+    for (row, feature) in panel.chunks_exact_mut(width).zip(features) {
+        for (v, lanes) in row.chunks_exact_mut(S::LANES).enumerate() {
+            let first = inputs.start + v * S::LANES;
+            if first + S::LANES <= inputs.end {
+                simd.store(load(feature * w.cols() + first), lanes);
+            } else {
+                for (i, lane) in lanes.iter_mut().enumerate() {
+                    *lane = if first + i < inputs.end { w.at(feature, first + i) } else { 0.0 };
+                }
             }
         }
     }

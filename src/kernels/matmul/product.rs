@@ -4,7 +4,7 @@
 //! `accumulate`, from the value in `out`.
 
 use super::{
-    Context, Left, multiply,
+    Chain, Context, Left, multiply,
     panel::{Plain, Transposed},
     tile::Start,
 };
@@ -18,23 +18,23 @@ use crate::{
 /// # Panics
 /// If the shapes do not fit; so do the others.
 pub fn nt(cx: &Context, a: MatRef<'_>, b: MatRef<'_>, accumulate: bool, out: MatMut<'_>) {
-    multiply(&strict(cx), Left::Rows(a), &Transposed(b), None, start(accumulate), out);
+    multiply(&strict(cx), Left::Rows(a), &Transposed(b), None, chain(accumulate), out);
 }
 
 /// `out (+)= a · b` with `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]`.
 pub fn nn(cx: &Context, a: MatRef<'_>, b: MatRef<'_>, accumulate: bool, out: MatMut<'_>) {
-    multiply(&strict(cx), Left::Rows(a), &Plain(b), None, start(accumulate), out);
+    multiply(&strict(cx), Left::Rows(a), &Plain(b), None, chain(accumulate), out);
 }
 
 /// `out (+)= aᵀ · b` with `a` `[k, m]`, `b` `[k, n]`, `out` `[m, n]`.
 pub fn tn(cx: &Context, a: MatRef<'_>, b: MatRef<'_>, accumulate: bool, out: MatMut<'_>) {
-    multiply(&strict(cx), Left::Columns(a), &Plain(b), None, start(accumulate), out);
+    multiply(&strict(cx), Left::Columns(a), &Plain(b), None, chain(accumulate), out);
 }
 
 fn strict(cx: &Context) -> Context {
     cx.clone().with_profile(Profile::StrictF32)
 }
 
-fn start(accumulate: bool) -> Start {
-    if accumulate { Start::Continue } else { Start::Zero }
+fn chain(accumulate: bool) -> Chain<'static> {
+    Chain { start: if accumulate { Start::Continue } else { Start::Zero }, bias: None }
 }

@@ -1,0 +1,204 @@
+//! Perturbed weights, made while a matmul packs them: no perturbed copy ever exists.
+
+use std::ops::Range;
+
+use crate::{
+    kernels::matmul::PanelSource,
+    noise::{Law, PANEL_ROWS, TensorNoise},
+    simd::{Simd, VIRTUAL_LANES},
+    tensor::{MatRef, WeightRef},
+};
+
+/// A direction with one value per weight element.
+#[derive(Clone, Copy, Debug)]
+pub enum Dense<'a> {
+    /// Keyed noise: element `[row, col]` of the weight gets element `[row, col]` of the noise.
+    Noise(TensorNoise, Law),
+    /// Values of the weight's own shape `[n, k]`.
+    Explicit(MatRef<'a>),
+}
+
+/// Which elements of a weight `[n, k]` take part: one bit an element, row after row, each row starting
+/// a new word.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask<'a> {
+    words: &'a [u32],
+    words_per_row: usize,
+}
+
+impl<'a> Mask<'a> {
+    /// A mask for `[rows, cols]`: bit `col % 32` of word `row · ⌈cols / 32⌉ + col / 32`.
+    ///
+    /// # Panics
+    /// If `words` does not have `rows · ⌈cols / 32⌉` words.
+    pub fn new(words: &'a [u32], rows: usize, cols: usize) -> Self {
+        let words_per_row = cols.div_ceil(32);
+        assert_eq!(words.len(), rows * words_per_row, "a mask of [{rows}, {cols}] over {} words", words.len());
+        Mask { words, words_per_row }
+    }
+
+    /// Whether element (`row`, `col`) takes part.
+    #[inline(always)]
+    pub fn contains(&self, row: usize, col: usize) -> bool {
+        self.words[row * self.words_per_row + col / 32] >> (col % 32) & 1 == 1
+    }
+}
+
+/// One scaled direction of a displacement.
+#[derive(Clone, Copy, Debug)]
+pub struct Term<'a> {
+    /// The direction.
+    pub direction: Dense<'a>,
+    /// The scale in each branch, for example `[epsilon, -epsilon]`.
+    pub coefficients: &'a [f32],
+    /// Elements outside stay as they are.
+    pub mask: Option<Mask<'a>>,
+}
+
+/// `W + Σ cᵢ·zᵢ` for each of several branches that differ in the coefficients only: the noise of a
+/// panel is generated once for all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Perturbed<'a> {
+    weight: WeightRef<'a>,
+    terms: &'a [Term<'a>],
+    branches: usize,
+}
+
+impl<'a> Perturbed<'a> {
+    /// `branches` operands over one weight.
+    ///
+    /// # Panics
+    /// If a term does not have a coefficient for each branch, or explicit values of another shape.
+    pub fn new(weight: WeightRef<'a>, terms: &'a [Term<'a>], branches: usize) -> Self {
+        for term in terms {
+            let count = term.coefficients.len();
+            assert_eq!(count, branches, "a term with {count} coefficients for {branches} branches");
+            if let Dense::Explicit(z) = term.direction {
+                assert!(
+                    (z.rows(), z.cols()) == (weight.rows(), weight.cols()),
+                    "a direction [{}, {}] for a weight [{}, {}]",
+                    z.rows(),
+                    z.cols(),
+                    weight.rows(),
+                    weight.cols()
+                );
+            }
+        }
+        Perturbed { weight, terms, branches }
+    }
+
+    /// The stored weight.
+    pub fn weight(&self) -> WeightRef<'a> {
+        self.weight
+    }
+    /// The terms, in order of application.
+    pub fn terms(&self) -> &'a [Term<'a>] {
+        self.terms
+    }
+}
+
+impl PanelSource for Perturbed<'_> {
+    fn rows(&self) -> usize {
+        self.weight.rows()
+    }
+    fn cols(&self) -> usize {
+        self.weight.cols()
+    }
+    fn branches(&self) -> usize {
+        self.branches
+    }
+    #[inline(always)]
+    fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
+        let (first, others) = panels.split_first_mut().expect("at least one branch");
+        self.weight.fill(simd, rows.clone(), depth.clone(), &mut [first]);
+        // The first term reads every branch from the stored weight in panel 0, so that is done last.
+        let Some((lead, rest)) = self.terms.split_first() else {
+            others.iter_mut().for_each(|panel| panel.copy_from_slice(first));
+            return;
+        };
+        apply(simd, lead, &rows, &depth, panels, |_| 0);
+        for term in rest {
+            apply(simd, term, &rows, &depth, panels, |branch| branch);
+        }
+    }
+}
+
+/// `panel[b] = fma(c[b], z, panel[from(b)])` over one panel, `z` made once for all branches.
+#[inline(always)]
+fn apply<S: Simd>(
+    simd: S,
+    term: &Term<'_>,
+    rows: &Range<usize>,
+    depth: &Range<usize>,
+    panels: &mut [&mut [f32]],
+    from: impl Fn(usize) -> usize,
+) {
+    let width = panels[0].len() / depth.len();
+    for offset in (0..width.min(rows.len())).step_by(PANEL_ROWS) {
+        let rows = rows.start + offset..rows.end;
+        match term.direction {
+            Dense::Noise(noise, law) => noise.columns(
+                simd,
+                law,
+                rows.start as u64,
+                depth.clone(),
+                #[inline(always)]
+                |column, lane, z| {
+                    let at = (column - depth.start) * width + offset + lane;
+                    displace(simd, term, (rows.start + lane..rows.end, column), z, at, panels, &from);
+                },
+            ),
+            Dense::Explicit(values) => {
+                for column in depth.clone() {
+                    for lane in (0..VIRTUAL_LANES).step_by(S::LANES) {
+                        let mut z = [0.0; VIRTUAL_LANES];
+                        for (z, row) in z[..S::LANES].iter_mut().zip((rows.start + lane).min(rows.end)..rows.end) {
+                            *z = values.row(row)[column];
+                        }
+                        let at = (column - depth.start) * width + offset + lane;
+                        let own = (rows.start + lane..rows.end, column);
+                        displace(simd, term, own, simd.load(&z), at, panels, &from);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Moves one vector, rows `rows` of one column, of every branch. `at` is its place in the panels.
+#[inline(always)]
+fn displace<S: Simd>(
+    simd: S,
+    term: &Term<'_>,
+    (rows, column): (Range<usize>, usize),
+    z: S::F32,
+    at: usize,
+    panels: &mut [&mut [f32]],
+    from: impl Fn(usize) -> usize,
+) {
+    // Features past the end of the weight must stay +0.
+    let partial = term.mask.is_some() || rows.len() < S::LANES;
+    for branch in (0..panels.len()).rev() {
+        let base = simd.load(&panels[from(branch)][at..]);
+        let mut moved = simd.mul_add(simd.splat(term.coefficients[branch]), z, base);
+        if partial {
+            let keep = |lane: usize| {
+                let row = rows.start + lane;
+                row < rows.end && term.mask.is_none_or(|mask| mask.contains(row, column))
+            };
+            moved = blend(simd, moved, base, keep);
+        }
+        simd.store(moved, &mut panels[branch][at..]);
+    }
+}
+
+/// `moved` where `keep(lane)` holds, else `base`.
+#[inline(always)]
+fn blend<S: Simd>(simd: S, moved: S::F32, base: S::F32, keep: impl Fn(usize) -> bool) -> S::F32 {
+    let mut lanes = [0_u32; VIRTUAL_LANES];
+    for (i, lane) in lanes[..S::LANES].iter_mut().enumerate() {
+        *lane = u32::from(keep(i));
+    }
+    let mask = simd.test(simd.load_u32(&lanes), simd.splat_u32(1));
+    simd.select(mask, moved, base)
+}

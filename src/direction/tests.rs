@@ -1,0 +1,169 @@
+//! Fused equals materialised: bits for dense directions, a derived bound for low-rank ones.
+
+use proptest::prelude::*;
+
+use super::{Dense, Mask, Perturbed, Term, materialize};
+use crate::{
+    kernels::{
+        Context, Profile,
+        matmul::{self, backward, low_rank},
+    },
+    noise::{Law, NoiseKey, Role},
+    simd::Isa,
+    tensor::{MatMut, MatRef, WeightRef},
+    testing::{assert_same_bits, on_threads},
+};
+
+fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut out = vec![0.0; len];
+    NoiseKey::new(seed, 0, Role::Init, 0).tensor(0).fill(Isa::fastest(), Law::Uniform, 0..1, 0..len, &mut out);
+    out
+}
+
+/// The right-hand side of a test's matmul, materialised per branch.
+fn multiply_materialised(cx: &Context, x: &[f32], m: usize, w: &Perturbed<'_>, branches: usize) -> Vec<f32> {
+    let (n, k) = (w.weight().rows(), w.weight().cols());
+    let mut y = vec![0.0; branches * m * n];
+    for b in 0..branches {
+        let dense = materialize::dense(w, b);
+        let x = MatRef::new(&x[b * m * k..(b + 1) * m * k], m, k);
+        let y = MatMut::new(&mut y[b * m * n..(b + 1) * m * n], m, n);
+        matmul::forward(cx, x, &WeightRef::f32(&dense, n, k), None, y);
+    }
+    y
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_fused_dense_displacement_equals_the_materialised_one_bit_for_bit(
+        m in prop::sample::select(vec![1_usize, 2, 5, 15, 17]),
+        k in prop::sample::select(vec![1_usize, 2, 31, 255, 256, 257, 600]),
+        n in prop::sample::select(vec![1_usize, 3, 15, 16, 17, 33, 64, 70]),
+        seed in any::<u64>(),
+        law in prop::sample::select(vec![Law::Gaussian, Law::Rademacher, Law::Uniform]),
+        profile in prop::sample::select(vec![Profile::StrictF32, Profile::StrictBf16]),
+        masked in any::<bool>(),
+        threads in prop::sample::select(vec![1, 3]),
+    ) {
+        let branches = 2;
+        let (x, w, explicit) = (values(branches * m * k, seed), values(n * k, seed ^ 1), values(n * k, seed ^ 2));
+        let words: Vec<u32> = (0..n * k.div_ceil(32)).map(|i| (i as u32).wrapping_mul(0x9e37_79b9)).collect();
+        let mask = masked.then(|| Mask::new(&words, n, k));
+        let noise = NoiseKey::new(seed, 3, Role::Dense, 1).tensor(7);
+        let terms = [
+            Term { direction: Dense::Noise(noise, law), coefficients: &[1e-3, -1e-3], mask },
+            Term { direction: Dense::Explicit(MatRef::new(&explicit, n, k)), coefficients: &[0.25, 0.0], mask: None },
+        ];
+        let rounded: Vec<half::bf16> = w.iter().map(|&w| half::bf16::from_f32(w)).collect();
+        for weight in [WeightRef::f32(&w, n, k), WeightRef::bf16(&rounded, n, k)] {
+            for terms in [&terms[..], &terms[..1], &[]] {
+                let perturbed = Perturbed::new(weight, terms, branches);
+                for isa in Isa::available() {
+                    let cx = Context::new(isa).with_profile(profile);
+                    let expected = multiply_materialised(&cx, &x, m, &perturbed, branches);
+                    let mut y = vec![0.0; branches * m * n];
+                    on_threads(threads, || {
+                        let x = MatRef::new(&x, branches * m, k);
+                        matmul::forward(&cx, x, &perturbed, None, MatMut::new(&mut y, branches * m, n));
+                    });
+                    assert_same_bits(&y, &expected, format_args!("{isa} {profile} {m}x{k}x{n} {} terms", terms.len()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_input_gradient_of_a_perturbed_weight_equals_the_materialised_one_bit_for_bit(
+        m in prop::sample::select(vec![1_usize, 5, 17]),
+        k in prop::sample::select(vec![1_usize, 31, 250, 256, 270]),
+        n in prop::sample::select(vec![1_usize, 15, 17, 64, 300]),
+        seed in any::<u64>(),
+    ) {
+        let (dy, w) = (values(m * n, seed), values(n * k, seed ^ 1));
+        let noise = NoiseKey::new(seed, 0, Role::Dense, 0).tensor(1);
+        let terms = [Term { direction: Dense::Noise(noise, Law::Gaussian), coefficients: &[0.5], mask: None }];
+        let perturbed = Perturbed::new(WeightRef::f32(&w, n, k), &terms, 1);
+        let dense = materialize::dense(&perturbed, 0);
+        for isa in Isa::available() {
+            let cx = Context::new(isa);
+            let (mut fused, mut plain) = (vec![0.0; m * k], vec![0.0; m * k]);
+            let dy = MatRef::new(&dy, m, n);
+            backward::input(&cx, dy, &perturbed, false, MatMut::new(&mut fused, m, k));
+            backward::input(&cx, dy, &WeightRef::f32(&dense, n, k), false, MatMut::new(&mut plain, m, k));
+            assert_same_bits(&fused, &plain, format_args!("{isa} {m}x{k}x{n}"));
+        }
+    }
+
+    #[test]
+    fn a_low_rank_side_product_is_within_its_bound_of_the_materialised_weight(
+        m in prop::sample::select(vec![1_usize, 3, 17]),
+        k in prop::sample::select(vec![1_usize, 33, 256, 300]),
+        n in prop::sample::select(vec![1_usize, 17, 64]),
+        rank in prop::sample::select(vec![0_usize, 1, 2, 7, 64]),
+        seed in any::<u64>(),
+    ) {
+        let x = values(2 * m * k, seed);
+        let w = values(n * k, seed ^ 1);
+        let (left, right) = (values(n * rank, seed ^ 2), values(k * rank, seed ^ 3));
+        let (left, right) = (MatRef::new(&left, n, rank), MatRef::new(&right, k, rank));
+        let probes = [0.125, -0.125].map(|coefficient| low_rank::LowRank { left, right, coefficient });
+        let weight = WeightRef::f32(&w, n, k);
+        let mut y = vec![0.0; 2 * m * n];
+        let cx = Context::new(Isa::fastest());
+        low_rank::forward(&cx, MatRef::new(&x, 2 * m, k), &weight, &probes, None, MatMut::new(&mut y, 2 * m, n));
+        for (at, &y) in y.iter().enumerate() {
+            let (i, j) = (at / n, at % n);
+            let c = f64::from(probes[i / m].coefficient);
+            let (mut sum, mut magnitude) = (0.0, 0.0);
+            for l in 0..k {
+                let z: f64 = (0..rank).map(|r| f64::from(left.row(j)[r]) * f64::from(right.row(l)[r])).sum();
+                let z_magnitude: f64 = (0..rank).map(|r| f64::from((left.row(j)[r] * right.row(l)[r]).abs())).sum();
+                let x = f64::from(x[i * k + l]);
+                sum += x * (f64::from(w[j * k + l]) + c * z);
+                magnitude += x.abs() * (f64::from(w[j * k + l]).abs() + c.abs() * z_magnitude);
+            }
+            // Every term passes at most k roundings in t = x R, one in c·t and k + rank in the chain of
+            // y, each of relative size 2⁻²⁴ (Higham, Accuracy and Stability, 3.1); 2 covers second order.
+            let bound = 2.0 * (2 * k + rank + 1) as f64 * 2_f64.powi(-24) * magnitude + f64::from(f32::MIN_POSITIVE);
+            assert!((f64::from(y) - sum).abs() <= bound, "{m}x{k}x{n} rank {rank}: {y} against {sum} ± {bound}");
+        }
+    }
+
+    #[test]
+    fn a_low_rank_side_product_has_the_same_bits_everywhere(
+        m in prop::sample::select(vec![1_usize, 8, 17]),
+        k in prop::sample::select(vec![1_usize, 33, 300]),
+        n in prop::sample::select(vec![1_usize, 17, 70]),
+        rank in prop::sample::select(vec![1_usize, 5, 64]),
+        profile in prop::sample::select(vec![Profile::StrictF32, Profile::StrictBf16]),
+        threads in prop::sample::select(vec![1, 3]),
+        seed in any::<u64>(),
+    ) {
+        let (x, w) = (values(2 * m * k, seed), values(n * k, seed ^ 1));
+        let factors: Vec<_> = (0..2).map(|p| (values(n * rank, seed ^ p), values(k * rank, seed ^ 8 ^ p))).collect();
+        let probes: Vec<_> = factors
+            .iter()
+            .map(|(left, right)| low_rank::LowRank {
+                left: MatRef::new(left, n, rank),
+                right: MatRef::new(right, k, rank),
+                coefficient: 1e-2,
+            })
+            .collect();
+        let weight = WeightRef::f32(&w, n, k);
+        let run = |isa, probes: &[low_rank::LowRank<'_>], x: &[f32]| {
+            let rows = x.len() / k;
+            let mut y = vec![0.0; rows * n];
+            let cx = Context::new(isa).with_profile(profile);
+            low_rank::forward(&cx, MatRef::new(x, rows, k), &weight, probes, None, MatMut::new(&mut y, rows, n));
+            y
+        };
+        let mut expected = run(Isa::available()[0], &probes[..1], &x[..m * k]);
+        expected.extend(run(Isa::available()[0], &probes[1..], &x[m * k..]));
+        for isa in Isa::available() {
+            let y = on_threads(threads, || run(isa, &probes, &x));
+            assert_same_bits(&y, &expected, format_args!("{isa} {profile} {m}x{k}x{n} rank {rank}"));
+        }
+    }
+}
