@@ -55,7 +55,7 @@ fn check_moments(law: Law, expected: impl Fn(i32) -> f64) {
 
 #[test]
 fn gaussian_moments_to_the_eighth_are_those_of_the_normal_distribution() {
-    // Double factorials. The cut at 6.56 lowers the 16th-moment-sized error of k = 8 by 10⁻³ of it.
+    // Double factorials. The cut at 6.56 takes 2·10⁻⁴ from E z⁸, whose sampling error is 0.45.
     check_moments(Law::Gaussian, |k| if k % 2 == 1 { 0.0 } else { (1..k).step_by(2).map(f64::from).product() });
 }
 
@@ -102,7 +102,7 @@ fn check_distribution(law: Law, half_width: f64, cdf: impl Fn(f64) -> f64) {
     // P(√n·D > x) ≈ 2·exp(−2x²): 2.8 is 3·10⁻⁷ (a grid only lowers D).
     assert!(largest * n.sqrt() < 2.8, "{law:?}: Kolmogorov-Smirnov distance {}", largest * n.sqrt());
     // χ² with f degrees of freedom has mean f and variance 2f.
-    let excess = (chi_squared - cells) / (2.0 * cells as f64).sqrt();
+    let excess = (chi_squared - cells) / (2.0_f64 * cells).sqrt();
     assert!(excess.abs() < ERRORS, "{law:?}: χ² = {chi_squared} over {cells} cells");
 }
 
@@ -124,7 +124,9 @@ fn check_tails(rows: u64, thresholds: &[f64]) {
         .into_par_iter()
         .map(|chunk| {
             let z = matrix(key(), 3, Law::Gaussian, chunk * CHUNK..rows.min((chunk + 1) * CHUNK), COLUMNS);
-            thresholds.iter().map(|x| z.iter().filter(|z| f64::from(z.abs()) > *x).count() as u64).collect()
+            // Few values pass even the first threshold.
+            let far: Vec<f64> = z.into_iter().map(|z| f64::from(z.abs())).filter(|z| *z > thresholds[0]).collect();
+            thresholds.iter().map(|x| far.iter().filter(|z| *z > x).count() as u64).collect()
         })
         .collect();
     for (i, x) in thresholds.iter().enumerate() {
@@ -142,9 +144,9 @@ fn tails_hold_their_share_to_five_and_a_half_sigma() {
 }
 
 #[test]
-#[ignore = "17 billion samples, some 20 core-seconds"]
-fn tails_hold_their_share_to_six_and_a_quarter_sigma() {
-    check_tails(1 << 18, &[3.0, 4.0, 4.5, 5.0, 5.5, 5.75, 6.0, 6.25]);
+#[ignore = "4.3 billion samples, some 15 core-seconds"]
+fn tails_hold_their_share_to_six_sigma() {
+    check_tails(1 << 16, &[3.0, 4.0, 4.5, 5.0, 5.5, 5.75, 6.0]);
 }
 
 /// Correlations of values and of squares of two equally long sequences of unit-variance noise: each product
