@@ -38,6 +38,14 @@ fn blocks(columns: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> 
     })
 }
 
+/// The value of column `within` of the block whose stream `generator` begins.
+fn pair_at<L: PairLaw>(mut generator: Lcg64Xsh32, within: usize) -> f32 {
+    generator.advance((within & !1) as u64);
+    let (even, odd) = (generator.next_u32(), generator.next_u32());
+    let [pair] = L::pairs(Scalar, [even], [odd]);
+    pair[within % 2]
+}
+
 #[inline(always)]
 fn check(row: u64, columns: &Range<usize>) {
     assert!(
@@ -55,14 +63,9 @@ impl TensorNoise {
         check(row, &(column..column + 1));
         let mut generator = self.generator(row, column / BLOCK_COLUMNS);
         let within = column % BLOCK_COLUMNS;
-        let mut pair = |of: fn(Scalar, [u32; 1], [u32; 1]) -> [[f32; 2]; 1]| {
-            generator.advance((within & !1) as u64);
-            let (even, odd) = (generator.next_u32(), generator.next_u32());
-            of(Scalar, [even], [odd])[0][within % 2]
-        };
         match law {
-            Law::Gaussian => pair(Gaussian::pairs),
-            Law::Uniform => pair(Uniform::pairs),
+            Law::Gaussian => pair_at::<Gaussian>(generator, within),
+            Law::Uniform => pair_at::<Uniform>(generator, within),
             Law::Rademacher => {
                 generator.advance((within / SIGNS_PER_DRAW) as u64);
                 sign(Scalar, bit_of_lane(Scalar, generator.next_u32(), within % SIGNS_PER_DRAW))
@@ -297,12 +300,14 @@ impl<S: Simd, L: PairLaw> Pairs<S, L> {
     }
     #[inline(always)]
     fn next<const N: usize>(&mut self, simd: S) -> [[S::F32; 2]; N] {
-        let mut draws = [[simd.splat_u32(0); N]; 2];
-        for i in 0..N {
-            draws[0][i] = self.chains[0].draw(simd);
-            draws[1][i] = self.chains[1].draw(simd);
+        let [even_chain, odd_chain] = &mut self.chains;
+        let mut even = [simd.splat_u32(0); N];
+        let mut odd = even;
+        for (even, odd) in even.iter_mut().zip(&mut odd) {
+            *even = even_chain.draw(simd);
+            *odd = odd_chain.draw(simd);
         }
-        L::pairs(simd, draws[0], draws[1])
+        L::pairs(simd, even, odd)
     }
 }
 

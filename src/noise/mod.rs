@@ -92,8 +92,8 @@ pub struct NoiseKey {
     pub role: Role,
     /// Which of a step's directions.
     pub probe: u32,
-    /// 0, or the fold of the numbers this key was extended by.
-    extension: u64,
+    /// 0, or the fold of the numbers this key was extended by ([`NoiseKey::extended`]).
+    pub extension: u64,
 }
 
 impl NoiseKey {
