@@ -166,7 +166,7 @@ fn ours(c: &mut Criterion, rows: &Rows, shape: &str, case: &mut Case) {
             // Half the rows at W + c·z, half at W − c·z: the same work as the plain product of m rows.
             let perturbed = Perturbed::new(w, &pair, 2);
             time(c, rows, shape, &format!("{} dense ±pair", w.dtype()), flops, || {
-                forward(&f32_context, case, &perturbed)
+                forward(&f32_context, case, &perturbed);
             });
         }
     }
@@ -244,12 +244,13 @@ fn peers_by_pointer(c: &mut Criterion, rows: &Rows, shape: &str, case: &mut Case
     case.check_nearly("matrixmultiply");
 }
 
+/// More than the last-level cache of any server we know of (384 MB a socket, shared).
+const BYTES: usize = 1 << 30;
+
 /// Single rows against weights that come from memory: copies of `1 × 576 × 49152` take turns.
 fn streamed(c: &mut Criterion) {
     let (k, n) = (576, 49152);
     let shape = "1x576x49152 from memory";
-    // More than the last-level cache of any server we know of (384 MB a socket, shared).
-    const BYTES: usize = 1 << 30;
     let cx = Context::new(Isa::active().expect("ZOFO_ISA names an available instruction set"));
     let x = values(k, 1);
     let mut y = vec![0.0; n];

@@ -31,5 +31,7 @@ mod rows;
 pub mod softmax;
 pub mod twin;
 
+/// What a [`Context`] is made of, for floors that see kernels and not `simd`.
+pub use crate::simd::Isa;
 pub use context::{Context, Profile};
 pub use mask::Mask;

@@ -5,8 +5,7 @@ use rand_distr::StandardNormal;
 use rand_pcg::Pcg64;
 
 use crate::{
-    kernels::Context,
-    simd::Isa,
+    kernels::{Context, Isa},
     tensor::{MatMut, MatRef},
 };
 

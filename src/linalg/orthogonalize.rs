@@ -179,7 +179,7 @@ mod tests {
     use super::super::fixture::{UNIT, awkward, bits, gaussian, orthogonality_error, same_bits};
     use super::super::qr::thin_qr;
     use super::*;
-    use crate::simd::Isa;
+    use crate::kernels::Isa;
 
     fn newton_schulz_of(m: &[f32], rows: usize, cols: usize) -> Vec<f32> {
         let mut out = vec![0.0; rows * cols];

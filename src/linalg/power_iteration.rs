@@ -128,7 +128,7 @@ mod tests {
     use super::super::fixture::{UNIT, awkward, gaussian, orthogonality_error, same_bits};
     use super::super::orthogonalize::polar;
     use super::*;
-    use crate::simd::Isa;
+    use crate::kernels::Isa;
 
     fn context() -> Context {
         Context::new(Isa::fastest())

@@ -174,7 +174,7 @@ mod tests {
             assert!(eigen.vectors.is_finite() && eigen.values.iter().all(|x| !x.is_nan()), "{a:?}");
         }
         assert_eq!(symmetric_eigen(&Square::zeros(3)).vectors, Square::identity(3));
-        assert_eq!(symmetric_eigen(&Square::zeros(0)).values, []);
+        assert!(symmetric_eigen(&Square::zeros(0)).values.is_empty());
     }
 
     #[test]

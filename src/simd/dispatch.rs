@@ -21,7 +21,7 @@ pub enum IsaName {
     Avx2,
     /// x86-64 AVX-512 F + BW + DQ + VL, sixteen lanes.
     Avx512,
-    /// AArch64 Advanced SIMD, four lanes.
+    /// `AArch64` Advanced SIMD, four lanes.
     Neon,
 }
 
@@ -184,7 +184,7 @@ impl fmt::Display for Isa {
 
 const PROVEN: &str = "an Isa value exists only for an instruction set this CPU has";
 
-/// The AVX512_BF16 token, if its instruction is right and worth it.
+/// The `AVX512_BF16` token, if its instruction is right and worth it.
 ///
 /// Right: the start-up check of contract C1, 4,096 fixed vectors against the two fused multiply-adds
 /// that define the profile. (Their order was measured on Zen 4 and on Emerald Rapids only; another

@@ -9,6 +9,7 @@
 
 mod check;
 mod derivatives;
+mod displacements;
 mod inputs;
 mod kernels;
 mod losses;

@@ -1,7 +1,14 @@
 //! Every check, in the order of the digest: lowest floor first, new checks at the end of their family.
 
-use super::{check::Check, derivatives, kernels, losses, numbers, vector};
+use super::{check::Check, derivatives, displacements, kernels, losses, numbers, vector};
 
 /// The families of checks.
-pub(super) const CHECKS: &[&[Check]] =
-    &[vector::LANES, vector::ROWS, kernels::CHECKS, losses::CHECKS, numbers::CHECKS, derivatives::CHECKS];
+pub(super) const CHECKS: &[&[Check]] = &[
+    vector::LANES,
+    vector::ROWS,
+    kernels::CHECKS,
+    losses::CHECKS,
+    numbers::CHECKS,
+    displacements::CHECKS,
+    derivatives::CHECKS,
+];

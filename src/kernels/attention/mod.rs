@@ -5,7 +5,7 @@
 //! [`tangent`] and [`backward`]: they recompute the probabilities, which costs one of the five products
 //! of a backward and spares memory of the square of the sequence length.
 //!
-//! *What it is not.* No online softmax (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022): its rescaling
+//! *What it is not.* No online softmax (Milakov & Gimelshein 2018; `FlashAttention`, Dao et al. 2022): its rescaling
 //! makes results depend on the tile size. The score tile is bounded by splitting query rows instead.
 //!
 //! *What must stay true* (contract C1). Each q·k is one chain of fused multiply-adds over the head

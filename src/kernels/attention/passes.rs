@@ -220,7 +220,7 @@ impl SimdOp for Backward<'_, '_> {
             let mut q_sum = q;
             q_sum.fill(0.0);
             let factors = place.weighted(block, s, stride, x.k);
-            band::product::<S, false>(simd, &factors, rows, |r| block.columns_of(r), &mut q_sum);
+            band::product::<S, false>(simd, &factors, rows, |r| block.columns_of(r), q_sum);
             scatter(q_sum, &mut q_bar[block.queries.clone()]);
         }
         scatter(&k_sum, k_bar);

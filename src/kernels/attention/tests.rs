@@ -105,7 +105,7 @@ fn forward_has_the_bits_of_its_definition() {
         let x = concat(batch.inputs.clone());
         batch.with(|layer| {
             everywhere(|cx, label| {
-                assert_same_bits(&run_forward(cx, layer, &x), &expected, format!("{label} {layer:?}"))
+                assert_same_bits(&run_forward(cx, layer, &x), &expected, format!("{label} {layer:?}"));
             });
         });
     }

@@ -95,6 +95,8 @@ mod tests {
         testing::{adjoint_gap, assert_same_bits, awkward_values, directional_derivative, everywhere, moderate_values},
     };
 
+    type Matrix<'a> = &'a dyn Fn(usize, usize) -> f32;
+
     /// Tokens of each example, features in, features out.
     fn shapes() -> impl Strategy<Value = (Vec<usize>, usize, usize)> {
         let edge = || prop::sample::select(vec![1_usize, 2, 3, 5, 15, 16, 17, 33]);
@@ -115,7 +117,6 @@ mod tests {
         ) {
             let examples = Sequences::from_lengths(lengths);
             let t = examples.total();
-            type Matrix<'a> = &'a dyn Fn(usize, usize) -> f32;
             let define = |shape, x: Matrix<'_>, w: Matrix<'_>, start: Matrix<'_>| {
                 if bf16 { product_bf16(shape, x, w, start) } else { product(shape, x, w, start) }
             };

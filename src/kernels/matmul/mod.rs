@@ -176,7 +176,7 @@ fn empty_product(row: &mut [f32], Chain { start, bias }: Chain<'_>) {
 }
 
 /// Consecutive disjoint parts of the given lengths.
-fn split_by<'a>(mut rest: &'a mut [f32], lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = &'a mut [f32]> {
+fn split_by(mut rest: &mut [f32], lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = &mut [f32]> {
     lengths.map(move |len| {
         let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
         rest = tail;

@@ -55,7 +55,7 @@ impl<P: PanelSource> Product<'_, P> {
                 let (first, last) = (k == 0 && depth.start == 0, depth.end == rank);
                 let first_step = format.steps(k) + format.step_of(depth.start);
                 let groups = Groups(tail.map_or(&[], |tail| tail.groups));
-                let stretch = Stretch { first_step, depth, first, last };
+                let stretch = Stretch { depth, first_step, first, last };
                 self.meet(&groups, stretch, region, &chunk, &mut scratch, &mut rows);
             }
         }
