@@ -3,7 +3,7 @@
 //! 1024 rows of a vocabulary of 49,152 would be 201 MB of logits, written and read once per probe; a block of
 //! 64 is 12.6 MB. Rows without a label are not even multiplied.
 //!
-//! *What it is not.* No new arithmetic: [`matmul`], then [`cross_entropy`], row by row the same bits as
+//! *What it is not.* No new arithmetic: [`matmul`], then [`super::cross_entropy`], row by row the same bits as
 //! over the whole matrix (contract C1). *What must stay true*: gradients of weight and bias are one chain
 //! per element over labelled rows in batch order, continuing in the buffer.
 

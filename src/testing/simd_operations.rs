@@ -5,7 +5,7 @@
 //!
 //! *What it is not.* A test of what the operations mean: [`Scalar`] defines that.
 //!
-//! *What must stay true.* A new operation of the trait gets a line in [`EveryOperation`]. Results of
+//! *What must stay true.* A new operation of the trait gets a line in `EveryOperation`. Results of
 //! arithmetic are compared with NaNs canonicalised; moves and bit operations keep every bit of a NaN.
 
 use crate::simd::{Isa, MAX_LANES, Scalar, Simd, SimdOp};

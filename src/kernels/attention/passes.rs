@@ -217,7 +217,7 @@ impl SimdOp for Backward<'_, '_> {
                 let out = &mut out[block.span.start * head_dim..];
                 band::product::<S, true>(simd, &factors, block.span.len(), |c| block.rows_of(c), out);
             }
-            let mut q_sum = q;
+            let q_sum = q;
             q_sum.fill(0.0);
             let factors = place.weighted(block, s, stride, x.k);
             band::product::<S, false>(simd, &factors, rows, |r| block.columns_of(r), q_sum);

@@ -1,6 +1,6 @@
 //! Matrix products: `y = x Wᵀ (+ bias)` over stored or perturbed weights, and plain f32 products.
 //!
-//! *What it is.* One micro-tile ([`tile`]), one packer per operand ([`panel`], [`pack`]), one schedule
+//! *What it is.* One micro-tile (`tile`), one packer per operand (`panel`, `pack`), one schedule
 //! (this file). Weights come as a [`PanelSource`], produced panel by panel while packing, so that a
 //! perturbed or 16-bit weight costs a little packing and no arithmetic.
 //!
