@@ -44,44 +44,56 @@ impl SimdOp for Gemv<'_> {
         let cols = self.w.cols();
         let streamed = self.w.rows() * cols * self.w.dtype().size() >= STREAMED_BYTES;
         match self.w {
-            WeightRef::F32(data, ..) => self.by_profile(simd, |row, k, tile: &mut [S::F32]| {
-                let at = row * cols + k;
-                let (left, right) = tile.split_at_mut(S::LANES);
-                simd.load_transposed(&data[at..], cols, left);
-                simd.load_transposed(&data[at + S::LANES..], cols, right);
-                if streamed {
-                    ask_for_next(simd, data, at, cols);
-                }
-            }),
-            WeightRef::Bf16(data, ..) => {
-                let data: &[u16] = data.reinterpret_cast();
-                self.by_profile(simd, |row, k, tile: &mut [S::F32]| {
+            WeightRef::F32(data, ..) => self.by_profile(
+                simd,
+                #[inline(always)]
+                |row, k, tile: &mut [S::F32]| {
                     let at = row * cols + k;
-                    let mut pairs = [simd.splat_u32(0); MAX_LANES];
-                    simd.load_transposed_pairs(&data[at..], cols, &mut pairs[..S::LANES]);
-                    for (columns, pair) in tile.chunks_exact_mut(2).zip(pairs) {
-                        columns[0] = simd.from_bits(simd.shl(pair, 16));
-                        columns[1] = simd.from_bits(simd.and(pair, simd.splat_u32(0xffff_0000)));
-                    }
+                    let (left, right) = tile.split_at_mut(S::LANES);
+                    simd.load_transposed(&data[at..], cols, left);
+                    simd.load_transposed(&data[at + S::LANES..], cols, right);
                     if streamed {
                         ask_for_next(simd, data, at, cols);
                     }
-                });
+                },
+            ),
+            WeightRef::Bf16(data, ..) => {
+                let data: &[u16] = data.reinterpret_cast();
+                self.by_profile(
+                    simd,
+                    #[inline(always)]
+                    |row, k, tile: &mut [S::F32]| {
+                        let at = row * cols + k;
+                        let mut pairs = [simd.splat_u32(0); MAX_LANES];
+                        simd.load_transposed_pairs(&data[at..], cols, &mut pairs[..S::LANES]);
+                        for (columns, pair) in tile.chunks_exact_mut(2).zip(pairs) {
+                            columns[0] = simd.from_bits(simd.shl(pair, 16));
+                            columns[1] = simd.from_bits(simd.and(pair, simd.splat_u32(0xffff_0000)));
+                        }
+                        if streamed {
+                            ask_for_next(simd, data, at, cols);
+                        }
+                    },
+                );
             }
             WeightRef::F16(data, ..) => {
                 let data: &[u16] = data.reinterpret_cast();
-                self.by_profile(simd, |row, k, tile: &mut [S::F32]| {
-                    let at = row * cols + k;
-                    for (half, tile) in tile.chunks_exact_mut(S::LANES).enumerate() {
-                        for (r, column) in tile.iter_mut().enumerate() {
-                            *column = simd.load_f16(&data[at + r * cols + half * S::LANES..]);
+                self.by_profile(
+                    simd,
+                    #[inline(always)]
+                    |row, k, tile: &mut [S::F32]| {
+                        let at = row * cols + k;
+                        for (half, tile) in tile.chunks_exact_mut(S::LANES).enumerate() {
+                            for (r, column) in tile.iter_mut().enumerate() {
+                                *column = simd.load_f16(&data[at + r * cols + half * S::LANES..]);
+                            }
+                            simd.transpose(tile);
                         }
-                        simd.transpose(tile);
-                    }
-                    if streamed {
-                        ask_for_next(simd, data, at, cols);
-                    }
-                });
+                        if streamed {
+                            ask_for_next(simd, data, at, cols);
+                        }
+                    },
+                );
             }
         }
     }
@@ -139,7 +151,9 @@ impl Gemv<'_> {
             }
             if let Some(bias) = bias {
                 let bias = load_vectors(simd, &bias[first..first + y.len()]);
-                (0..vectors).for_each(|v| acc[v] = simd.add(acc[v], bias[v]));
+                for v in 0..vectors {
+                    acc[v] = simd.add(acc[v], bias[v]);
+                }
             }
             for (y, acc) in y.chunks_mut(S::LANES).zip(acc) {
                 simd.store_partial(acc, y);

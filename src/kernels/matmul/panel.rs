@@ -60,15 +60,23 @@ impl PanelSource for WeightRef<'_> {
             }
             WeightRef::F16(data, _, cols) => {
                 let data = data.reinterpret_cast();
-                fill_by_rows(simd, cols, rows, depth, panel, |at, len| {
-                    if len == S::LANES {
-                        simd.load_f16(&data[at..])
-                    } else {
-                        let mut lanes = [0; MAX_LANES];
-                        lanes[..len].copy_from_slice(&data[at..at + len]);
-                        simd.load_f16(&lanes)
-                    }
-                });
+                fill_by_rows(
+                    simd,
+                    cols,
+                    rows,
+                    depth,
+                    panel,
+                    #[inline(always)]
+                    |at, len| {
+                        if len == S::LANES {
+                            simd.load_f16(&data[at..])
+                        } else {
+                            let mut lanes = [0; MAX_LANES];
+                            lanes[..len].copy_from_slice(&data[at..at + len]);
+                            simd.load_f16(&lanes)
+                        }
+                    },
+                );
             }
         }
     }
@@ -240,7 +248,13 @@ fn transpose_rows<S: Simd>(
             if present == S::LANES && len == S::LANES {
                 simd.load_transposed(&data[at..], stride, tile);
             } else {
-                partial_tile(simd, tile, present, |r| simd.load_partial(&data[at + r * stride..][..len]));
+                partial_tile(
+                    simd,
+                    tile,
+                    present,
+                    #[inline(always)]
+                    |r| simd.load_partial(&data[at + r * stride..][..len]),
+                );
             }
             store_columns(simd, tile, &mut panel[(k - depth.start) * width..], width, first, len);
         }
@@ -333,7 +347,13 @@ fn fill_columns<S: Simd>(
         let present = (rows.len() + from).saturating_sub(first).min(S::LANES);
         for k in depth.clone().step_by(S::LANES) {
             let len = (depth.end - k).min(S::LANES);
-            partial_tile(simd, tile, present, |r| load((rows.start + first - from + r) * stride + k, len));
+            partial_tile(
+                simd,
+                tile,
+                present,
+                #[inline(always)]
+                |r| load((rows.start + first - from + r) * stride + k, len),
+            );
             store_columns(simd, tile, &mut panel[(k - depth.start) * width..], width, first, len);
         }
     }

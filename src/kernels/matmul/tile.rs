@@ -110,14 +110,15 @@ impl<const ROWS: usize, const PAIRS: bool> SimdOp for Rows<'_, '_, ROWS, PAIRS> 
         let Tile { x, panel, y, column, columns, start, bias } = self.0;
         let vectors = TileShape::of::<S>().vectors;
         let span = |v: usize| (v * S::LANES).min(columns)..((v + 1) * S::LANES).min(columns);
-        let load = |src: &[f32]| if src.len() == S::LANES { simd.load(src) } else { simd.load_partial(src) };
         let y: &mut [&mut [f32]; ROWS] = y.try_into().expect("a tile of ROWS rows");
 
         let mut acc = [[simd.splat(0.0); MAX_VECTORS]; ROWS];
         if start == Start::Continue {
             for (acc, y) in acc.iter_mut().zip(&*y) {
                 let y = &y[column..column + columns];
-                (0..vectors).for_each(|v| acc[v] = load(&y[span(v)]));
+                for v in 0..vectors {
+                    acc[v] = load(simd, &y[span(v)]);
+                }
             }
         }
         let acc = accumulate::<S, ROWS, PAIRS>(simd, x, panel, acc);
@@ -126,13 +127,19 @@ impl<const ROWS: usize, const PAIRS: bool> SimdOp for Rows<'_, '_, ROWS, PAIRS> 
             for v in 0..vectors {
                 let mut sum = acc[v];
                 if let Some(bias) = bias {
-                    sum = simd.add(sum, load(&bias[span(v)]));
+                    sum = simd.add(sum, load(simd, &bias[span(v)]));
                 }
                 let y = &mut y[span(v)];
                 if y.len() == S::LANES { simd.store(sum, y) } else { simd.store_partial(sum, y) }
             }
         }
     }
+}
+
+/// A vector that may end early.
+#[inline(always)]
+fn load<S: Simd>(simd: S, src: &[f32]) -> S::F32 {
+    if src.len() == S::LANES { simd.load(src) } else { simd.load_partial(src) }
 }
 
 /// Repeats a block with `$i` a constant: accumulators that are indexed by constants live in registers,
