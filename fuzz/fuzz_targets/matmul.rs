@@ -24,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
     let words: Vec<u32> = bytes.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
     let value = |i: usize| match words.len() {
         0 => i as f32 - 7.5,
-        len => f32::from_bits(words[i % len].wrapping_add((i / len) as u32 * 0x80c1_0203)),
+        len => f32::from_bits(words[i % len].wrapping_add(((i / len) as u32).wrapping_mul(0x80c1_0203))),
     };
     let x: Vec<f32> = (0..m * k).map(value).collect();
     let w: Vec<f32> = (0..n * k).map(|i| value(m * k + i)).collect();

@@ -32,7 +32,9 @@ impl PairLaw for Draws {
 /// The blocks that `columns` touch, each with the touched columns counted from the block's first.
 #[inline(always)]
 fn blocks(columns: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
-    (columns.start / BLOCK_COLUMNS..columns.end.div_ceil(BLOCK_COLUMNS)).map(move |block| {
+    // No columns touch no block, wherever the empty range starts.
+    let end = if columns.is_empty() { 0 } else { columns.end.div_ceil(BLOCK_COLUMNS) };
+    (columns.start / BLOCK_COLUMNS..end).map(move |block| {
         let first = block * BLOCK_COLUMNS;
         (block, columns.start.max(first) - first..columns.end.min(first + BLOCK_COLUMNS) - first)
     })
