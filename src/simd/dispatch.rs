@@ -189,7 +189,7 @@ const PROVEN: &str = "an Isa value exists only for an instruction set this CPU h
 /// Right: the start-up check of contract C1, 4,096 fixed vectors against the two fused multiply-adds
 /// that define the profile. (Their order was measured on Zen 4 and on Emerald Rapids only; another
 /// CPU that differs falls back, with a line on stderr.) Worth it: a race of about 50 µs against those
-/// two instructions. Zen 4 does a dot product in the time of one of them, Sapphire and Emerald Rapids
+/// two instructions. Zen 4 does a dot product in the time of one of them, Emerald Rapids
 /// in the time of four, where expanding to f32 wins. The bits are the same either way.
 #[cfg(target_arch = "x86_64")]
 fn bf16_dot_token() -> Option<super::avx512::Avx512<true>> {

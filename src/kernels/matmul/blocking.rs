@@ -4,13 +4,13 @@ use std::ops::Range;
 
 /// Depth of a block of `k`, a multiple of [`super::DEPTH_BLOCK`]: one tile of packed rows
 /// (14 × 768 × 4 = 43 KB) stays near the L1 while it meets every panel of a chunk, and `y` is
-/// re-read only every 768 steps. 512 was 3-5 % slower at k = 576 (`cargo bench --bench matmul`).
+/// re-read only every 768 steps. Chosen by that arithmetic; not tuned yet (`cargo bench -p zofo-peers`).
 const KC: usize = 768;
 
 /// Bytes of packed panels a thread keeps in its own L2 (1 MiB on Zen 4, 2 MiB on Sapphire Rapids).
 const CHUNK_BYTES: usize = 640 << 10;
 
-/// Below this many multiply-adds waking another thread (about 5 µs) costs more than it saves.
+/// Below this many multiply-adds waking another thread (about 5 µs) is taken to cost more than it saves; not measured yet.
 const MIN_PARALLEL: usize = 1 << 18;
 
 /// The blocks of `k` in order.

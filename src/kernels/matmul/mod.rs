@@ -162,7 +162,7 @@ fn single_row(
     }
 }
 
-/// Elements of `x` from which packing on several threads pays for waking them (about 5 µs).
+/// Elements of `x` from which packing on several threads should pay for waking them; not measured yet.
 const PARALLEL_PACK: usize = 1 << 16;
 
 /// A sum over nothing.

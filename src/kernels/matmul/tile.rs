@@ -29,7 +29,7 @@ impl TileShape {
     /// The tile table.
     pub(super) const fn of<S: Simd>() -> TileShape {
         let (rows, vectors) = match S::LANES {
-            // 28 accumulators of 32 registers; 24 instructions fewer per step than AVX2 for the same work.
+            // 28 accumulators of 32 registers.
             16 => (14, 2),
             // 12 accumulators of 16 registers.
             8 => (6, 2),
