@@ -29,6 +29,7 @@ pub mod rope;
 pub mod round_bf16;
 mod rows;
 pub mod softmax;
+mod storage;
 pub mod twin;
 
 /// What a [`Context`] is made of, for floors that see kernels and not `simd`.

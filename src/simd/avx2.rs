@@ -162,19 +162,20 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load_transposed(self, src: &[f32], stride: usize, tile: &mut [__m256]) {
-        let t: &mut [__m256; LANES] = tile.try_into().expect("a tile of LANES vectors");
-        let src = &src[..7 * stride + LANES];
-        // Inserting the upper half from memory needs no shuffle port, unlike `permute2f128` above.
-        for r in 0..4 {
-            for half in 0..2 {
-                let at = |row: usize| first::<_, 4>(&src[row * stride + 4 * half..]).as_ptr();
-                let low = vendor!(_mm_loadu_ps(at(r)));
-                let high = vendor!(_mm_loadu_ps(at(r + 4)));
-                let low = vendor!(_mm256_castps128_ps256(low));
-                t[r + 4 * half] = vendor!(_mm256_insertf128_ps::<1>(low, high));
-            }
+        // The last row is the farthest: where it exists, all do.
+        first::<_, LANES>(&src[stride.saturating_mul(LANES - 1)..]);
+        // SAFETY: as just checked, 8 rows of 8 f32 (32 bytes) lie `stride` values apart within `src`.
+        unsafe { transpose_rows(tile, src.as_ptr().cast(), stride * size_of::<f32>()) };
+    }
+    #[inline(always)]
+    fn load_transposed_pairs(self, src: &[u16], stride: usize, tile: &mut [__m256i]) {
+        first::<_, { 2 * LANES }>(&src[stride.saturating_mul(LANES - 1)..]);
+        let mut columns = [self.splat(0.0); LANES];
+        // SAFETY: as just checked, 8 rows of 16 u16 (32 bytes) lie `stride` values apart within `src`.
+        unsafe { transpose_rows(&mut columns, src.as_ptr().cast(), stride * size_of::<u16>()) };
+        for (out, column) in tile.iter_mut().zip(columns) {
+            *out = self.to_bits(column);
         }
-        transpose_in_lanes(t);
     }
 
     #[inline(always)]
@@ -343,6 +344,25 @@ impl Simd for Avx2 {
         let (a, b) = (self.from_bits(x[0]), self.from_bits(x[1]));
         self.to_bits(vendor!(_mm256_shuffle_ps::<0b11_01_11_01>(a, b)))
     }
+}
+
+/// Transposes 8 rows of 32 bytes, `stride` bytes apart: `tile[4·h + r]` is filled with half `h` of
+/// rows `r` and `r + 4`, and the rest of the transposition is in-lane. Inserting the upper half from
+/// memory needs no shuffle port, unlike `permute2f128`.
+///
+/// # Safety
+/// All 8 rows must be readable.
+#[inline(always)]
+unsafe fn transpose_rows(tile: &mut [__m256], rows: *const u8, stride: usize) {
+    let t: &mut [__m256; LANES] = tile.try_into().expect("a tile of LANES vectors");
+    for r in 0..4 {
+        for half in 0..2 {
+            let block = |row: usize| vendor!(_mm_loadu_ps(rows.wrapping_add(row * stride + 16 * half).cast()));
+            let low = vendor!(_mm256_castps128_ps256(block(r)));
+            t[r + 4 * half] = vendor!(_mm256_insertf128_ps::<1>(low, block(r + 4)));
+        }
+    }
+    transpose_in_lanes(t);
 }
 
 /// Four-by-four transposes within the 128-bit lanes of vectors 0-3 and of vectors 4-7.

@@ -163,14 +163,17 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
     #[inline(always)]
     fn load_transposed(self, src: &[f32], stride: usize, tile: &mut [__m512]) {
-        let src = &src[..15 * stride + LANES];
-        gather_blocks(tile, |row, quad| first::<_, 4>(&src[row * stride + 4 * quad..]));
+        // The last row is the farthest: where it exists, all do.
+        first::<_, LANES>(&src[stride.saturating_mul(LANES - 1)..]);
+        // SAFETY: as just checked, 16 rows of 16 f32 (64 bytes) lie `stride` values apart within `src`.
+        unsafe { transpose_rows(tile, src.as_ptr().cast(), stride * size_of::<f32>()) };
     }
     #[inline(always)]
     fn load_transposed_pairs(self, src: &[u16], stride: usize, tile: &mut [__m512i]) {
-        let src = &src[..15 * stride + 2 * LANES];
+        first::<_, { 2 * LANES }>(&src[stride.saturating_mul(LANES - 1)..]);
         let mut columns = [self.splat(0.0); LANES];
-        gather_blocks(&mut columns, |row, quad| first::<_, 8>(&src[row * stride + 8 * quad..]));
+        // SAFETY: as just checked, 16 rows of 32 u16 (64 bytes) lie `stride` values apart within `src`.
+        unsafe { transpose_rows(&mut columns, src.as_ptr().cast(), stride * size_of::<u16>()) };
         for (out, column) in tile.iter_mut().zip(columns) {
             *out = self.to_bits(column);
         }
@@ -344,21 +347,26 @@ fn as_bf16(x: __m512i) -> __m512bh {
     unsafe { core::mem::transmute::<__m512i, __m512bh>(x) }
 }
 
-/// Fills `tile[r + 4 * quad]` with the 128-bit blocks `block(r + 4 * b, quad)`, b = 0..4, then
-/// finishes the transposition in-lane. Masked broadcasts from memory need no shuffle port, which
-/// halves the shuffles of a 16 × 16 transposition.
+/// Transposes 16 rows of 64 bytes, `stride` bytes apart. Joining half rows while loading takes no
+/// shuffle, so that 48 shuffles remain of the 64 that 16 whole rows need.
+///
+/// # Safety
+/// All 16 rows must be readable.
 #[inline(always)]
-fn gather_blocks<'a, T: 'a, const N: usize>(tile: &mut [__m512], block: impl Fn(usize, usize) -> &'a [T; N]) {
-    const { assert!(size_of::<T>() * N == 16) };
+unsafe fn transpose_rows(tile: &mut [__m512], rows: *const u8, stride: usize) {
     let t: &mut [__m512; LANES] = tile.try_into().expect("a tile of LANES vectors");
-    for quad in 0..4 {
-        for r in 0..4 {
-            let load = |row| vendor!(_mm_loadu_ps(block(row, quad).as_ptr().cast()));
-            let mut x = vendor!(_mm512_broadcast_f32x4(load(r)));
-            x = vendor!(_mm512_mask_broadcast_f32x4(x, 0x00f0, load(r + 4)));
-            x = vendor!(_mm512_mask_broadcast_f32x4(x, 0x0f00, load(r + 8)));
-            x = vendor!(_mm512_mask_broadcast_f32x4(x, 0xf000, load(r + 12)));
-            t[r + 4 * quad] = x;
+    for r in 0..4 {
+        for half in 0..2 {
+            let load = |row: usize| vendor!(_mm256_loadu_pd(rows.wrapping_add(row * stride + 32 * half).cast()));
+            let join = |row: usize| {
+                let low = vendor!(_mm512_castpd256_pd512(load(row)));
+                let both = vendor!(_mm512_insertf64x4::<1>(low, load(row + 4)));
+                vendor!(_mm512_castpd_ps(both))
+            };
+            // 128-bit blocks: the even ones, then the odd ones, of rows r, r + 4, r + 8, r + 12.
+            let (a, b) = (join(r), join(r + 8));
+            t[r + 8 * half] = vendor!(_mm512_shuffle_f32x4::<0x88>(a, b));
+            t[r + 8 * half + 4] = vendor!(_mm512_shuffle_f32x4::<0xdd>(a, b));
         }
     }
     transpose_in_lanes(t);

@@ -6,11 +6,9 @@
 
 use std::ops::Range;
 
-use half::slice::HalfFloatSliceExt;
-
-use super::tile::{MAX_VECTORS, Start, TileShape};
+use super::tile::{MAX_VECTORS, Start, TileShape, unroll};
 use crate::{
-    kernels::{Profile, round_bf16},
+    kernels::{Profile, round_bf16, storage::Storage},
     simd::{MAX_LANES, Simd, SimdOp},
     tensor::WeightRef,
 };
@@ -19,12 +17,13 @@ use crate::{
 /// pay; in cache the extra loads would only cost. Not tuned yet (`cargo bench -p zofo-peers`).
 const STREAMED_BYTES: usize = 8 << 20;
 
-/// Inputs that one block of the loop reads: `BLOCK / LANES` vectors, at most 32 for every instruction set.
-const MAX_BLOCK: usize = 2 * MAX_LANES;
+/// Inputs that one vector of features reads before the next vector's turn: a few cache lines of each of
+/// its rows at a time, which prefetchers can follow.
+const RUN: usize = 64;
 
 /// A range of output features for one row.
 pub(super) struct Gemv<'a> {
-    /// `[k]`.
+    /// `[k]`, in profile `strict-bf16` already rounded to operands.
     pub(super) x: &'a [f32],
     pub(super) w: WeightRef<'a>,
     /// `[n]`.
@@ -41,113 +40,53 @@ impl SimdOp for Gemv<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, simd: S) {
-        let cols = self.w.cols();
-        let streamed = self.w.rows() * cols * self.w.dtype().size() >= STREAMED_BYTES;
         match self.w {
-            WeightRef::F32(data, ..) => self.by_profile(
-                simd,
-                #[inline(always)]
-                |row, k, tile: &mut [S::F32]| {
-                    let at = row * cols + k;
-                    let (left, right) = tile.split_at_mut(S::LANES);
-                    simd.load_transposed(&data[at..], cols, left);
-                    simd.load_transposed(&data[at + S::LANES..], cols, right);
-                    if streamed {
-                        ask_for_next(simd, data, at, cols);
-                    }
-                },
-            ),
-            WeightRef::Bf16(data, ..) => {
-                let data: &[u16] = data.reinterpret_cast();
-                self.by_profile(
-                    simd,
-                    #[inline(always)]
-                    |row, k, tile: &mut [S::F32]| {
-                        let at = row * cols + k;
-                        let mut pairs = [simd.splat_u32(0); MAX_LANES];
-                        simd.load_transposed_pairs(&data[at..], cols, &mut pairs[..S::LANES]);
-                        for (columns, pair) in tile.chunks_exact_mut(2).zip(pairs) {
-                            columns[0] = simd.from_bits(simd.shl(pair, 16));
-                            columns[1] = simd.from_bits(simd.and(pair, simd.splat_u32(0xffff_0000)));
-                        }
-                        if streamed {
-                            ask_for_next(simd, data, at, cols);
-                        }
-                    },
-                );
-            }
-            WeightRef::F16(data, ..) => {
-                let data: &[u16] = data.reinterpret_cast();
-                self.by_profile(
-                    simd,
-                    #[inline(always)]
-                    |row, k, tile: &mut [S::F32]| {
-                        let at = row * cols + k;
-                        for (half, tile) in tile.chunks_exact_mut(S::LANES).enumerate() {
-                            for (r, column) in tile.iter_mut().enumerate() {
-                                *column = simd.load_f16(&data[at + r * cols + half * S::LANES..]);
-                            }
-                            simd.transpose(tile);
-                        }
-                        if streamed {
-                            ask_for_next(simd, data, at, cols);
-                        }
-                    },
-                );
-            }
-        }
-    }
-}
-
-/// Prefetches what the next group of features reads at the same `k`: the rows just below. Hardware
-/// prefetchers follow a few runs of a page, not sixteen rows that take turns.
-#[inline(always)]
-fn ask_for_next<S: Simd, T>(simd: S, data: &[T], at: usize, cols: usize) {
-    let ahead = at + TileShape::of::<S>().width * cols;
-    let line = 64 / size_of::<T>();
-    for r in 0..S::LANES {
-        for part in (0..2 * S::LANES).step_by(line) {
-            simd.prefetch(data, ahead + r * cols + part);
+            WeightRef::F32(data, ..) => self.by_profile(simd, data),
+            WeightRef::Bf16(data, ..) => self.by_profile(simd, data),
+            WeightRef::F16(data, ..) => self.by_profile(simd, data),
         }
     }
 }
 
 impl Gemv<'_> {
     #[inline(always)]
-    fn by_profile<S: Simd>(self, simd: S, load: impl Fn(usize, usize, &mut [S::F32])) {
+    fn by_profile<S: Simd, W: Storage>(self, simd: S, w: W) {
         match self.profile {
-            Profile::StrictF32 => self.run::<S, false>(simd, load),
-            Profile::StrictBf16 => self.run::<S, true>(simd, load),
+            Profile::StrictF32 => self.run::<S, W, false>(simd, w),
+            Profile::StrictBf16 => self.run::<S, W, true>(simd, w),
         }
     }
 
-    /// `load(feature, k, tile)` reads `LANES` features by 2·`LANES` inputs, one vector an input.
     #[inline(always)]
-    fn run<S: Simd, const BF16: bool>(self, simd: S, load: impl Fn(usize, usize, &mut [S::F32])) {
-        let Gemv { x, w, bias, start, features, y, .. } = self;
+    fn run<S: Simd, W: Storage, const BF16: bool>(self, simd: S, w: W) {
+        let Gemv { x, bias, start, features, y, .. } = self;
         let TileShape { vectors, width, .. } = TileShape::of::<S>();
-        let block = 2 * S::LANES;
+        let (cols, block) = (self.w.cols(), W::block::<S>());
+        let streamed = self.w.rows() * cols * self.w.dtype().size() >= STREAMED_BYTES;
         for (first, y) in features.clone().step_by(width).zip(y.chunks_mut(width)) {
             let mut acc = [simd.splat(0.0); MAX_VECTORS];
             if start == Start::Continue {
                 acc = load_vectors(simd, y);
             }
-            for (k, x) in (0..x.len()).step_by(block).zip(x.chunks(block)) {
+            for from in (0..x.len()).step_by(RUN) {
                 // A panel's vectors take turns, so that their chains hide each other's latency.
-                for (v, acc) in acc[..vectors].iter_mut().enumerate() {
-                    let row = first + v * S::LANES;
-                    let mut tile = [simd.splat(0.0); MAX_BLOCK];
-                    if x.len() == block && row + S::LANES <= features.end {
-                        load(row, k, &mut tile[..block]);
-                        *acc = chain::<S, BF16>(simd, x, &tile, *acc);
-                    } else {
-                        let edge = EdgeBlock::read(w, row..features.end, k, x);
-                        for (column, lanes) in tile[..block].iter_mut().zip(&edge.w) {
-                            *column = simd.load(lanes);
+                unroll!(V in [0 1 2 3] {
+                    if V < vectors {
+                        let row = first + V * S::LANES;
+                        let run = from..(from + RUN).min(x.len());
+                        for k in run.clone().step_by(block) {
+                            let x = &x[k..run.end.min(k + block)];
+                            acc[V] = if x.len() == block && row + S::LANES <= features.end {
+                                if streamed {
+                                    ask_for_next(simd, w, (row + width) * cols + k, cols);
+                                }
+                                whole_block::<S, W, BF16>(simd, w, row * cols + k, cols, x, acc[V])
+                            } else {
+                                EdgeBlock::read(w, row..features.end, cols, k, x).extend::<S, BF16>(simd, acc[V])
+                            };
                         }
-                        *acc = chain::<S, BF16>(simd, &edge.x[..block], &tile, *acc);
                     }
-                }
+                });
             }
             if let Some(bias) = bias {
                 let bias = load_vectors(simd, &bias[first..first + y.len()]);
@@ -162,6 +101,15 @@ impl Gemv<'_> {
     }
 }
 
+/// Prefetches what the next group of features reads at the same `k`: the rows just below. Hardware
+/// prefetchers follow a few runs of a page, not sixteen rows that take turns.
+#[inline(always)]
+fn ask_for_next<S: Simd, W: Storage>(simd: S, w: W, at: usize, cols: usize) {
+    for r in 0..S::LANES {
+        w.prefetch(simd, at + r * cols);
+    }
+}
+
 /// Up to [`MAX_VECTORS`] vectors of a slice that may end early.
 #[inline(always)]
 fn load_vectors<S: Simd>(simd: S, src: &[f32]) -> [S::F32; MAX_VECTORS] {
@@ -172,25 +120,46 @@ fn load_vectors<S: Simd>(simd: S, src: &[f32]) -> [S::F32; MAX_VECTORS] {
     vectors
 }
 
-/// 2·`LANES` steps of every lane's chain.
+/// The steps of one pair of inputs: ascending, or in profile `strict-bf16` rounded and the odd one first.
 #[inline(always)]
-fn chain<S: Simd, const BF16: bool>(simd: S, x: &[f32], tile: &[S::F32; MAX_BLOCK], mut acc: S::F32) -> S::F32 {
-    let x = &x[..2 * S::LANES];
-    for i in 0..2 * S::LANES {
-        let c = if BF16 { i ^ 1 } else { i };
-        acc = if BF16 {
-            let x = round_bf16::operand(simd, simd.splat(x[c]));
-            simd.mul_add(x, round_bf16::operand(simd, tile[c]), acc)
-        } else {
-            simd.mul_add(simd.splat(x[c]), tile[c], acc)
-        };
+fn pair<S: Simd, const BF16: bool>(simd: S, x: [f32; 2], [even, odd]: [S::F32; 2], acc: S::F32) -> S::F32 {
+    let [x_even, x_odd] = [simd.splat(x[0]), simd.splat(x[1])];
+    if BF16 {
+        let [even, odd] = [round_bf16::operand(simd, even), round_bf16::operand(simd, odd)];
+        return simd.mul_add(x_even, even, simd.mul_add(x_odd, odd, acc));
     }
+    simd.mul_add(x_odd, odd, simd.mul_add(x_even, even, acc))
+}
+
+/// One block of inputs of every lane's chain.
+#[inline(always)]
+fn whole_block<S: Simd, W: Storage, const BF16: bool>(
+    simd: S,
+    w: W,
+    at: usize,
+    cols: usize,
+    x: &[f32],
+    mut acc: S::F32,
+) -> S::F32 {
+    let x = &x[..W::block::<S>()];
+    w.columns(
+        simd,
+        at,
+        cols,
+        #[inline(always)]
+        |c, columns| acc = pair::<S, BF16>(simd, [x[2 * c], x[2 * c + 1]], columns, acc),
+    );
     acc
 }
 
-/// A block at the edge of the weight, read element by element: missing inputs are −0 in `x` and +0 in
-/// `w`, whose product −0 changes no sum (see `pack`); missing features are +0.
+/// Inputs of the longest [`Storage::block`].
+const MAX_BLOCK: usize = 2 * MAX_LANES;
+
+/// A block at the edge of the weight, the last inputs or fewer features than lanes, read element by
+/// element: missing inputs are −0 in `x` and +0 in `w`, whose product −0 changes no sum (see `pack`);
+/// missing features are +0.
 struct EdgeBlock {
+    len: usize,
     x: [f32; MAX_BLOCK],
     w: [[f32; MAX_LANES]; MAX_BLOCK],
 }
@@ -198,14 +167,22 @@ struct EdgeBlock {
 impl EdgeBlock {
     /// Kept out of line: rare, and it would be compiled into every variant of the loop.
     #[inline(never)]
-    fn read(w: WeightRef<'_>, features: Range<usize>, k: usize, x: &[f32]) -> EdgeBlock {
-        let mut edge = EdgeBlock { x: [-0.0; MAX_BLOCK], w: [[0.0; MAX_LANES]; MAX_BLOCK] };
+    fn read<W: Storage>(w: W, features: Range<usize>, cols: usize, k: usize, x: &[f32]) -> EdgeBlock {
+        let mut edge = EdgeBlock { len: x.len(), x: [-0.0; MAX_BLOCK], w: [[0.0; MAX_LANES]; MAX_BLOCK] };
         edge.x[..x.len()].copy_from_slice(x);
         for (c, column) in edge.w[..x.len()].iter_mut().enumerate() {
             for (lane, feature) in column.iter_mut().zip(features.clone()) {
-                *lane = w.at(feature, k + c);
+                *lane = w.get(feature * cols + k + c);
             }
         }
         edge
+    }
+
+    #[inline(always)]
+    fn extend<S: Simd, const BF16: bool>(&self, simd: S, mut acc: S::F32) -> S::F32 {
+        for (x, w) in self.x[..self.len.next_multiple_of(2)].as_chunks::<2>().0.iter().zip(self.w.as_chunks::<2>().0) {
+            acc = pair::<S, BF16>(simd, *x, [simd.load(&w[0]), simd.load(&w[1])], acc);
+        }
+        acc
     }
 }

@@ -35,7 +35,7 @@ use pack::{Format, Left, PackRows};
 use schedule::Product;
 use tile::{Start, TileShape};
 
-use super::Context;
+use super::{Context, Profile, round_bf16};
 use crate::{
     simd::{Simd, SimdOp},
     tensor::{MatMut, MatRef, WeightRef},
@@ -151,6 +151,14 @@ fn single_row(
 ) {
     let regions = blocking::regions(1, y.len().div_ceil(width), rayon::current_num_threads(), w.rows() * w.cols());
     let share = regions[0].panels.len().max(regions[regions.len() - 1].panels.len()) * width;
+    let mut operands = cx.workspace.take::<f32>(if cx.profile == Profile::StrictBf16 { x.len() } else { 0 });
+    let x = if operands.is_empty() {
+        x
+    } else {
+        operands.copy_from_slice(x);
+        round_bf16::operand_slice(cx.isa, &mut operands);
+        &operands
+    };
     let run = |(i, y): (usize, &mut [f32])| {
         let features = i * share..i * share + y.len();
         cx.isa.dispatch(gemv::Gemv { x, w, bias, start, profile: cx.profile, features, y });

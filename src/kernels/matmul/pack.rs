@@ -86,12 +86,13 @@ impl SimdOp for PackRows<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, simd: S) {
         let PackRows { x, rows, format, out } = self;
-        let depth = x.depth();
-        let height = rows.len();
+        let (depth, height) = (x.depth(), rows.len());
         let mut stage = [0.0; STAGE];
-        for (r, row) in rows.enumerate() {
-            for k in (0..depth.max(1)).step_by(STAGE) {
-                let len = STAGE.min(depth - k);
+        // Stage by stage over all rows: their runs share cache lines.
+        for k in (0..depth.max(1)).step_by(STAGE) {
+            let len = STAGE.min(depth - k);
+            let out = &mut out[format.step_of(k) * height..];
+            for (r, row) in rows.clone().enumerate() {
                 let source: &[f32] = match x {
                     Left::Rows(x) => &x.row(row)[k..k + len],
                     Left::Columns(x) => {
@@ -101,7 +102,6 @@ impl SimdOp for PackRows<'_> {
                         &stage[..len]
                     }
                 };
-                let out = &mut out[format.step_of(k) * height..];
                 if format == Format::F32 && len == STAGE {
                     spread(source, r, height, out);
                     continue;

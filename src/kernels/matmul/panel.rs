@@ -5,10 +5,9 @@
 
 use std::ops::Range;
 
-use half::slice::HalfFloatSliceExt;
-
 use crate::{
-    simd::{MAX_LANES, Simd},
+    kernels::storage,
+    simd::Simd,
     tensor::{MatRef, WeightRef},
 };
 
@@ -54,30 +53,9 @@ impl PanelSource for WeightRef<'_> {
     fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
         let [panel] = panels else { unreachable!("a plain weight has one branch") };
         match *self {
-            WeightRef::F32(data, _, cols) => transpose_rows(simd, data, cols, rows, depth, panel),
-            WeightRef::Bf16(data, _, cols) => {
-                fill_bf16(simd, data.reinterpret_cast(), cols, rows, depth, panel);
-            }
-            WeightRef::F16(data, _, cols) => {
-                let data = data.reinterpret_cast();
-                fill_by_rows(
-                    simd,
-                    cols,
-                    rows,
-                    depth,
-                    panel,
-                    #[inline(always)]
-                    |at, len| {
-                        if len == S::LANES {
-                            simd.load_f16(&data[at..])
-                        } else {
-                            let mut lanes = [0; MAX_LANES];
-                            lanes[..len].copy_from_slice(&data[at..at + len]);
-                            simd.load_f16(&lanes)
-                        }
-                    },
-                );
-            }
+            WeightRef::F32(data, _, stride) => storage::fill_panel(simd, data, stride, rows, depth, panel),
+            WeightRef::Bf16(data, _, stride) => storage::fill_panel(simd, data, stride, rows, depth, panel),
+            WeightRef::F16(data, _, stride) => storage::fill_panel(simd, data, stride, rows, depth, panel),
         }
     }
 }
@@ -95,7 +73,7 @@ impl PanelSource for Transposed<'_> {
     #[inline(always)]
     fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
         let [panel] = panels else { unreachable!("a matrix has one branch") };
-        transpose_rows(simd, self.0.data(), self.0.stride(), rows, depth, panel);
+        storage::fill_panel(simd, self.0.data(), self.0.stride(), rows, depth, panel);
     }
 }
 
@@ -115,7 +93,7 @@ impl PanelSource for Groups<'_> {
     #[inline(always)]
     fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
         for (matrix, panel) in self.0.iter().zip(panels) {
-            transpose_rows(simd, matrix.data(), matrix.stride(), rows.clone(), depth.clone(), panel);
+            storage::fill_panel(simd, matrix.data(), matrix.stride(), rows.clone(), depth.clone(), panel);
         }
     }
 }
@@ -133,19 +111,7 @@ impl PanelSource for Plain<'_> {
     #[inline(always)]
     fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
         let [panel] = panels else { unreachable!("a matrix has one branch") };
-        let width = panel.len() / depth.len();
-        for (out, k) in panel.chunks_exact_mut(width).zip(depth) {
-            let src = &self.0.row(k)[rows.clone()];
-            let (head, pad) = out.split_at_mut(src.len());
-            if pad.is_empty() {
-                for (out, src) in head.chunks_exact_mut(S::LANES).zip(src.chunks_exact(S::LANES)) {
-                    simd.store(simd.load(src), out);
-                }
-            } else {
-                head.copy_from_slice(src);
-                pad.fill(0.0);
-            }
-        }
+        storage::copy_panel(simd, self.0.data(), self.0.stride(), depth, rows, panel);
     }
 }
 
@@ -172,7 +138,11 @@ impl<P: PanelSource> PanelSource for ByInput<'_, P> {
         let (inputs, features) = (rows, depth);
         if let Some(weight) = self.0.as_weight() {
             let [panel] = panels else { unreachable!("a plain weight has one branch") };
-            return widen_rows(simd, weight, inputs, features, panel);
+            return match weight {
+                WeightRef::F32(data, _, stride) => storage::copy_panel(simd, data, stride, features, inputs, panel),
+                WeightRef::Bf16(data, _, stride) => storage::copy_panel(simd, data, stride, features, inputs, panel),
+                WeightRef::F16(data, _, stride) => storage::copy_panel(simd, data, stride, features, inputs, panel),
+            };
         }
         // The source fills `[input][feature]` panels of a few features, which are transposed back.
         let width = panels[0].len() / features.len();
@@ -201,177 +171,5 @@ impl<P: PanelSource> PanelSource for ByInput<'_, P> {
         for panel in panels {
             panel.chunks_exact_mut(width).for_each(|row| row[inputs.len()..].fill(0.0));
         }
-    }
-}
-
-/// Fills a panel with rows of a weight as they lie: `panel[feature · width + input]`.
-#[inline(always)]
-fn widen_rows<S: Simd>(simd: S, w: WeightRef<'_>, inputs: Range<usize>, features: Range<usize>, panel: &mut [f32]) {
-    let width = panel.len() / features.len();
-    let load = |at: usize| match w {
-        WeightRef::F32(data, ..) => simd.load(&data[at..]),
-        WeightRef::Bf16(data, ..) => simd.load_bf16(&data.reinterpret_cast()[at..]),
-        WeightRef::F16(data, ..) => simd.load_f16(&data.reinterpret_cast()[at..]),
-    };
-    for (row, feature) in panel.chunks_exact_mut(width).zip(features) {
-        for (v, lanes) in row.chunks_exact_mut(S::LANES).enumerate() {
-            let first = inputs.start + v * S::LANES;
-            if first + S::LANES <= inputs.end {
-                simd.store(load(feature * w.cols() + first), lanes);
-            } else {
-                for (i, lane) in lanes.iter_mut().enumerate() {
-                    *lane = if first + i < inputs.end { w.at(feature, first + i) } else { 0.0 };
-                }
-            }
-        }
-    }
-}
-
-/// Fills a panel from f32 rows `stride` apart.
-#[inline(always)]
-fn transpose_rows<S: Simd>(
-    simd: S,
-    data: &[f32],
-    stride: usize,
-    rows: Range<usize>,
-    depth: Range<usize>,
-    panel: &mut [f32],
-) {
-    let width = panel.len() / depth.len();
-    let mut tile = [simd.splat(0.0); MAX_LANES];
-    let tile = &mut tile[..S::LANES];
-    for first in (0..width).step_by(S::LANES) {
-        let present = rows.len().saturating_sub(first).min(S::LANES);
-        for k in depth.clone().step_by(S::LANES) {
-            let len = (depth.end - k).min(S::LANES);
-            let at = (rows.start + first) * stride + k;
-            if present == S::LANES && len == S::LANES {
-                simd.load_transposed(&data[at..], stride, tile);
-            } else {
-                partial_tile(
-                    simd,
-                    tile,
-                    present,
-                    #[inline(always)]
-                    |r| simd.load_partial(&data[at + r * stride..][..len]),
-                );
-            }
-            store_columns(simd, tile, &mut panel[(k - depth.start) * width..], width, first, len);
-        }
-    }
-}
-
-/// Fills a panel from bf16 rows: pairs are transposed as 32-bit units, two inputs for one shuffle.
-#[inline(always)]
-fn fill_bf16<S: Simd>(
-    simd: S,
-    data: &[u16],
-    stride: usize,
-    rows: Range<usize>,
-    depth: Range<usize>,
-    panel: &mut [f32],
-) {
-    let width = panel.len() / depth.len();
-    let paired = depth.len() / (2 * S::LANES) * 2 * S::LANES;
-    let mut pairs = [simd.splat_u32(0); MAX_LANES];
-    for first in (0..width).step_by(S::LANES) {
-        if rows.len() < first + S::LANES {
-            continue;
-        }
-        for step in (0..paired).step_by(2 * S::LANES) {
-            let at = (rows.start + first) * stride + depth.start + step;
-            simd.load_transposed_pairs(&data[at..], stride, &mut pairs[..S::LANES]);
-            let out = panel[step * width..].chunks_exact_mut(2 * width);
-            for (out, &pair) in out.zip(&pairs[..S::LANES]) {
-                simd.store(simd.from_bits(simd.shl(pair, 16)), &mut out[first..]);
-                let odd = simd.from_bits(simd.and(pair, simd.splat_u32(0xffff_0000)));
-                simd.store(odd, &mut out[width + first..]);
-            }
-        }
-    }
-    // What whole pairs of vectors did not cover: a last partial group of features, the last inputs.
-    let load = |at: usize, len: usize| {
-        let mut lanes = [0; MAX_LANES];
-        lanes[..len].copy_from_slice(&data[at..at + len]);
-        simd.load_bf16(&lanes)
-    };
-    let full = rows.len() / S::LANES * S::LANES;
-    if paired < depth.len() {
-        let (rest, from) = (&mut panel[paired * width..], depth.start + paired);
-        fill_by_rows(simd, stride, rows.clone(), from..depth.end, rest, load);
-    }
-    if full < width {
-        fill_columns(
-            simd,
-            stride,
-            rows.start + full..rows.end,
-            depth.start..depth.start + paired,
-            panel,
-            full,
-            width,
-            load,
-        );
-    }
-}
-
-/// Fills a panel from rows that are loaded as vectors by `load(element offset, length)`.
-#[inline(always)]
-fn fill_by_rows<S: Simd>(
-    simd: S,
-    stride: usize,
-    rows: Range<usize>,
-    depth: Range<usize>,
-    panel: &mut [f32],
-    load: impl Fn(usize, usize) -> S::F32,
-) {
-    let width = panel.len() / depth.len();
-    fill_columns(simd, stride, rows, depth, panel, 0, width, load);
-}
-
-/// As [`fill_by_rows`] for the panel's columns from `from` to `width`, which hold `rows`.
-#[expect(clippy::too_many_arguments, reason = "one rectangle of one panel; a struct would only rename it")]
-#[inline(always)]
-fn fill_columns<S: Simd>(
-    simd: S,
-    stride: usize,
-    rows: Range<usize>,
-    depth: Range<usize>,
-    panel: &mut [f32],
-    from: usize,
-    width: usize,
-    load: impl Fn(usize, usize) -> S::F32,
-) {
-    let mut tile = [simd.splat(0.0); MAX_LANES];
-    let tile = &mut tile[..S::LANES];
-    for first in (from..width).step_by(S::LANES) {
-        let present = (rows.len() + from).saturating_sub(first).min(S::LANES);
-        for k in depth.clone().step_by(S::LANES) {
-            let len = (depth.end - k).min(S::LANES);
-            partial_tile(
-                simd,
-                tile,
-                present,
-                #[inline(always)]
-                |r| load((rows.start + first - from + r) * stride + k, len),
-            );
-            store_columns(simd, tile, &mut panel[(k - depth.start) * width..], width, first, len);
-        }
-    }
-}
-
-/// Transposes a tile of which only the first `present` rows exist.
-#[inline(always)]
-fn partial_tile<S: Simd>(simd: S, tile: &mut [S::F32], present: usize, load: impl Fn(usize) -> S::F32) {
-    for (r, row) in tile.iter_mut().enumerate() {
-        *row = if r < present { load(r) } else { simd.splat(0.0) };
-    }
-    simd.transpose(tile);
-}
-
-/// Writes the first `len` vectors of a transposed tile to consecutive `k` of a panel.
-#[inline(always)]
-fn store_columns<S: Simd>(simd: S, tile: &[S::F32], panel: &mut [f32], width: usize, first: usize, len: usize) {
-    for (out, &column) in panel.chunks_exact_mut(width).zip(&tile[..len]) {
-        simd.store(column, &mut out[first..]);
     }
 }

@@ -4,6 +4,8 @@
 //! features, so every output element is one chain of fused multiply-adds over `k` ascending
 //! (contract C1), whatever the tile. Bounds checks vanish because the loop walks `chunks_exact`.
 
+use std::hint::black_box;
+
 use crate::simd::{Simd, SimdOp};
 
 /// Steps of `k` stored together for one row of a packed `x` tile: packing is then a copy of 16-byte
@@ -12,6 +14,9 @@ pub(super) const DEPTH_UNROLL: usize = 4;
 
 /// The most vectors across a panel of any instruction set.
 pub(super) const MAX_VECTORS: usize = 4;
+/// The tallest tile and the widest panel of any instruction set.
+const MAX_ROWS: usize = 14;
+const MAX_WIDTH: usize = 32;
 
 /// The register tile of an instruction set: `rows × vectors` accumulators, plus `vectors` registers
 /// for the panel and one for the broadcast.
@@ -71,6 +76,9 @@ pub(super) struct Tile<'a, 'y> {
 /// Runs one tile. `PAIRS`: steps are pairs of bf16 in the bits of an f32.
 #[inline(always)]
 pub(super) fn run<S: Simd, const PAIRS: bool>(simd: S, tile: Tile<'_, '_>) {
+    if tile.columns < TileShape::of::<S>().width {
+        return narrow::<S, PAIRS>(simd, tile);
+    }
     match tile.y.len() {
         1 => rows::<S, 1, PAIRS>(simd, tile),
         2 => rows::<S, 2, PAIRS>(simd, tile),
@@ -90,6 +98,27 @@ pub(super) fn run<S: Simd, const PAIRS: bool>(simd: S, tile: Tile<'_, '_>) {
     }
 }
 
+/// A tile over the last columns of `y`, which are fewer than a panel has: computed beside `y`.
+#[inline(never)]
+fn narrow<S: Simd, const PAIRS: bool>(simd: S, tile: Tile<'_, '_>) {
+    let Tile { x, panel, y, column, columns, start, bias } = tile;
+    let width = TileShape::of::<S>().width;
+    let mut whole = [[0.0; MAX_WIDTH]; MAX_ROWS];
+    for (whole, y) in whole.iter_mut().zip(&*y) {
+        whole[..columns].copy_from_slice(&y[column..column + columns]);
+    }
+    let mut padded = [0.0; MAX_WIDTH];
+    if let Some(bias) = bias {
+        padded[..columns].copy_from_slice(bias);
+    }
+    let bias = bias.map(|_| &padded[..width]);
+    let mut rows = whole.each_mut().map(|row| &mut row[..width]);
+    run::<S, PAIRS>(simd, Tile { x, panel, y: &mut rows[..y.len()], column: 0, columns: width, start, bias });
+    for (whole, y) in whole.iter().zip(y) {
+        y[column..column + columns].copy_from_slice(&whole[..columns]);
+    }
+}
+
 /// One tile of a fixed height, as an operation of its own.
 struct Rows<'a, 'y, const ROWS: usize, const PAIRS: bool>(Tile<'a, 'y>);
 
@@ -103,49 +132,49 @@ fn rows<S: Simd, const ROWS: usize, const PAIRS: bool>(simd: S, tile: Tile<'_, '
     }
 }
 
-impl<const ROWS: usize, const PAIRS: bool> SimdOp for Rows<'_, '_, ROWS, PAIRS> {
-    type Output = ();
-    #[inline(always)]
-    fn eval<S: Simd>(self, simd: S) {
-        let Tile { x, panel, y, column, columns, start, bias } = self.0;
-        let vectors = TileShape::of::<S>().vectors;
-        let span = |v: usize| (v * S::LANES).min(columns)..((v + 1) * S::LANES).min(columns);
-        let y: &mut [&mut [f32]; ROWS] = y.try_into().expect("a tile of ROWS rows");
-
-        let mut acc = [[simd.splat(0.0); MAX_VECTORS]; ROWS];
-        if start == Start::Continue {
-            for (acc, y) in acc.iter_mut().zip(&*y) {
-                let y = &y[column..column + columns];
-                for v in 0..vectors {
-                    acc[v] = load(simd, &y[span(v)]);
-                }
-            }
-        }
-        let acc = accumulate::<S, ROWS, PAIRS>(simd, x, panel, acc);
-        for (acc, y) in acc.iter().zip(y) {
-            let y = &mut y[column..column + columns];
-            for v in 0..vectors {
-                let mut sum = acc[v];
-                if let Some(bias) = bias {
-                    sum = simd.add(sum, load(simd, &bias[span(v)]));
-                }
-                let y = &mut y[span(v)];
-                if y.len() == S::LANES { simd.store(sum, y) } else { simd.store_partial(sum, y) }
-            }
-        }
-    }
-}
-
-/// A vector that may end early.
-#[inline(always)]
-fn load<S: Simd>(simd: S, src: &[f32]) -> S::F32 {
-    if src.len() == S::LANES { simd.load(src) } else { simd.load_partial(src) }
-}
-
 /// Repeats a block with `$i` a constant: accumulators that are indexed by constants live in registers,
 /// while the optimiser gives up unrolling loops of 112 fused multiply-adds and leaves them in memory.
 macro_rules! unroll {
     ($i:ident in [$($n:literal)*] $body:block) => { $({ const $i: usize = $n; $body })* };
+}
+pub(super) use unroll;
+
+/// Runs `$body` for every accumulator of a tile, `$r` and `$v` being constants.
+macro_rules! for_each_accumulator {
+    ($rows:ident, $vectors:ident, |$r:ident, $v:ident| $body:block) => {
+        unroll!($r in [0 1 2 3 4 5 6 7 8 9 10 11 12 13] {
+            if $r < $rows {
+                unroll!($v in [0 1 2 3] {
+                    if $v < $vectors $body
+                });
+            }
+        });
+    };
+}
+
+impl<const ROWS: usize, const PAIRS: bool> SimdOp for Rows<'_, '_, ROWS, PAIRS> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, simd: S) {
+        let Tile { x, panel, y, column, start, bias, .. } = self.0;
+        let vectors = TileShape::of::<S>().vectors;
+        let y: &mut [&mut [f32]; ROWS] = y.try_into().expect("a tile of ROWS rows");
+        let mut acc = [[simd.splat(0.0); MAX_VECTORS]; ROWS];
+        if start == Start::Continue {
+            for_each_accumulator!(ROWS, vectors, |R, V| {
+                acc[R][V] = simd.load(&y[R][column + V * S::LANES..]);
+            });
+        }
+        acc = accumulate::<S, ROWS, PAIRS>(simd, x, panel, acc);
+        if let Some(bias) = bias {
+            for_each_accumulator!(ROWS, vectors, |R, V| {
+                acc[R][V] = simd.add(acc[R][V], simd.load(&bias[V * S::LANES..]));
+            });
+        }
+        for_each_accumulator!(ROWS, vectors, |R, V| {
+            simd.store(acc[R][V], &mut y[R][column + V * S::LANES..]);
+        });
+    }
 }
 
 /// `acc[r][v] = fma(x[r][k], panel[k][v], acc[r][v])` for k ascending.
@@ -157,9 +186,11 @@ fn accumulate<S: Simd, const ROWS: usize, const PAIRS: bool>(
     mut acc: [[S::F32; MAX_VECTORS]; ROWS],
 ) -> [[S::F32; MAX_VECTORS]; ROWS] {
     let TileShape { vectors, width, .. } = TileShape::of::<S>();
+    // The same operand by an address the optimiser cannot recognise: see `reads_again`.
+    let again = black_box(x).chunks_exact(ROWS * DEPTH_UNROLL);
     let x = x.chunks_exact(ROWS * DEPTH_UNROLL);
     let panel = panel.chunks_exact(DEPTH_UNROLL * width);
-    for (x, panel) in x.zip(panel) {
+    for ((x, again), panel) in x.zip(again).zip(panel) {
         unroll!(STEP in [0 1 2 3] {
             let mut w = [simd.splat(0.0); MAX_VECTORS];
             unroll!(V in [0 1 2 3] {
@@ -167,19 +198,14 @@ fn accumulate<S: Simd, const ROWS: usize, const PAIRS: bool>(
                     w[V] = simd.load(&panel[STEP * width + V * S::LANES..][..S::LANES]);
                 }
             });
-            unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13] {
-                if R < ROWS {
-                    let x = simd.splat(x[R * DEPTH_UNROLL + STEP]);
-                    unroll!(V in [0 1 2 3] {
-                        if V < vectors {
-                            acc[R][V] = if PAIRS {
-                                simd.dot_bf16_pairs(simd.to_bits(x), simd.to_bits(w[V]), acc[R][V])
-                            } else {
-                                simd.mul_add(x, w[V], acc[R][V])
-                            };
-                        }
-                    });
-                }
+            for_each_accumulator!(ROWS, vectors, |R, V| {
+                let x = if (S::LANES == 16) && V % 2 == 1 && R % 2 == 1 { again } else { x };
+                let x = simd.splat(x[R * DEPTH_UNROLL + STEP]);
+                acc[R][V] = if PAIRS {
+                    simd.dot_bf16_pairs(simd.to_bits(x), simd.to_bits(w[V]), acc[R][V])
+                } else {
+                    simd.mul_add(x, w[V], acc[R][V])
+                };
             });
         });
     }
