@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use crate::{
-    kernels::matmul::PanelSource,
+    kernels::matmul::{DEPTH_BLOCK, PanelSource},
     noise::{Law, PANEL_ROWS, TensorNoise},
-    simd::{Simd, VIRTUAL_LANES},
+    simd::{Simd, SimdOp, VIRTUAL_LANES},
     tensor::{MatRef, WeightRef},
 };
 
@@ -111,53 +111,22 @@ impl PanelSource for Perturbed<'_> {
     fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
         let (first, others) = panels.split_first_mut().expect("at least one branch");
         self.weight.fill(simd, rows.clone(), depth.clone(), &mut [first]);
-        // The first term reads every branch from the stored weight in panel 0, so that is done last.
-        let Some((lead, rest)) = self.terms.split_first() else {
+        if self.terms.is_empty() {
             others.iter_mut().for_each(|panel| panel.copy_from_slice(first));
-            return;
-        };
-        apply(simd, lead, &rows, &depth, panels, |_| 0);
-        for term in rest {
-            apply(simd, term, &rows, &depth, panels, |branch| branch);
         }
-    }
-}
-
-/// `panel[b] = fma(c[b], z, panel[from(b)])` over one panel, `z` made once for all branches.
-#[inline(always)]
-fn apply<S: Simd>(
-    simd: S,
-    term: &Term<'_>,
-    rows: &Range<usize>,
-    depth: &Range<usize>,
-    panels: &mut [&mut [f32]],
-    from: impl Fn(usize) -> usize,
-) {
-    let width = panels[0].len() / depth.len();
-    for offset in (0..width.min(rows.len())).step_by(PANEL_ROWS) {
-        let rows = rows.start + offset..rows.end;
-        match term.direction {
-            Dense::Noise(noise, law) => noise.columns(
-                simd,
-                law,
-                rows.start as u64,
-                depth.clone(),
-                #[inline(always)]
-                |column, lane, z| {
-                    let at = (column - depth.start) * width + offset + lane;
-                    displace(simd, term, (rows.start + lane..rows.end, column), z, at, panels, &from);
-                },
-            ),
-            Dense::Explicit(values) => {
-                for column in depth.clone() {
-                    for lane in (0..VIRTUAL_LANES).step_by(S::LANES) {
-                        let mut z = [0.0; VIRTUAL_LANES];
-                        for (z, row) in z[..S::LANES].iter_mut().zip((rows.start + lane).min(rows.end)..rows.end) {
-                            *z = values.row(row)[column];
-                        }
-                        let at = (column - depth.start) * width + offset + lane;
-                        let own = (rows.start + lane..rows.end, column);
-                        displace(simd, term, own, simd.load(&z), at, panels, &from);
+        let mut direction = [0.0; DEPTH_BLOCK * PANEL_ROWS];
+        let width = panels[0].len() / depth.len();
+        for (index, term) in self.terms.iter().enumerate() {
+            for offset in (0..width.min(rows.len())).step_by(PANEL_ROWS) {
+                let rows = rows.start + offset..rows.end.min(rows.start + offset + PANEL_ROWS);
+                let z = &mut direction[..depth.len() * PANEL_ROWS];
+                simd.vectorize(Fill { direction: term.direction, rows: rows.clone(), depth: depth.clone(), z });
+                // The first term finds every branch's weight in panel 0, which it therefore writes last.
+                let shared = index == 0;
+                for (column, (k, z)) in depth.clone().zip(z.chunks_exact(PANEL_ROWS).enumerate()) {
+                    for lane in (0..PANEL_ROWS).step_by(S::LANES) {
+                        let (own, at) = (rows.start + lane..rows.end, k * width + offset + lane);
+                        displace(simd, term, (own, column), simd.load(&z[lane..]), at, panels, shared);
                     }
                 }
             }
@@ -165,7 +134,29 @@ fn apply<S: Simd>(
     }
 }
 
-/// Moves one vector, rows `rows` of one column, of every branch. `at` is its place in the panels.
+/// Makes sixteen rows of a direction, in the order of a panel: `z[(k − depth.start) · 16 + row]`. An operation
+/// of its own, compiled once an instruction set whatever operand it is part of.
+struct Fill<'a, 'z> {
+    direction: Dense<'a>,
+    rows: Range<usize>,
+    depth: Range<usize>,
+    z: &'z mut [f32],
+}
+
+impl SimdOp for Fill<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, simd: S) {
+        let Fill { direction, rows, depth, z } = self;
+        match direction {
+            Dense::Noise(noise, law) => noise.fill_panel(simd, law, rows.start as u64, depth, z),
+            Dense::Explicit(values) => values.fill(simd, rows, depth, &mut [z]),
+        }
+    }
+}
+
+/// `panel[b] = fma(c[b], z, base)` for one vector, rows `rows` of one column, of every branch `b`; `base` is
+/// `panel[b]` itself or, if `shared`, what panel 0 held before. `at` is the vector's place in the panels.
 #[inline(always)]
 fn displace<S: Simd>(
     simd: S,
@@ -174,12 +165,12 @@ fn displace<S: Simd>(
     z: S::F32,
     at: usize,
     panels: &mut [&mut [f32]],
-    from: impl Fn(usize) -> usize,
+    shared: bool,
 ) {
     // Features past the end of the weight must stay +0.
     let partial = term.mask.is_some() || rows.len() < S::LANES;
     for branch in (0..panels.len()).rev() {
-        let base = simd.load(&panels[from(branch)][at..]);
+        let base = simd.load(&panels[if shared { 0 } else { branch }][at..]);
         let mut moved = simd.mul_add(simd.splat(term.coefficients[branch]), z, base);
         if partial {
             let keep = |lane: usize| {

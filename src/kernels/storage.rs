@@ -8,12 +8,17 @@ use crate::simd::{MAX_LANES, Simd};
 
 /// Row-major values of one type, `stride` apart from row to row.
 pub(super) trait Storage: Copy {
-    /// Inputs that one call of [`Storage::columns`] reads; even.
+    /// `LANES` rows by [`Storage::block`] columns in registers, transposed, not yet widened.
+    type Block<S: Simd>: Copy;
+
+    /// Columns of a block; even, at most 2·[`MAX_LANES`].
     fn block<S: Simd>() -> usize;
 
-    /// Reads `LANES` rows by [`Storage::block`] columns from element `at`, transposed: `each(c, [even, odd])`
-    /// gets columns `2c` and `2c + 1`, `c` ascending, lane `r` being row `r`. Widening is exact.
-    fn columns<S: Simd>(self, simd: S, at: usize, stride: usize, each: impl FnMut(usize, [S::F32; 2]));
+    /// The block whose first element is `at`.
+    fn read<S: Simd>(self, simd: S, at: usize, stride: usize) -> Self::Block<S>;
+
+    /// Columns `2c` and `2c + 1` of a block: lane `r` is row `r`. Widening is exact.
+    fn pair<S: Simd>(simd: S, block: &Self::Block<S>, c: usize) -> [S::F32; 2];
 
     /// `LANES` consecutive values from element `at`.
     fn row<S: Simd>(self, simd: S, at: usize) -> S::F32;
@@ -26,18 +31,21 @@ pub(super) trait Storage: Copy {
 }
 
 impl Storage for &[f32] {
+    type Block<S: Simd> = [S::F32; MAX_LANES];
     #[inline(always)]
     fn block<S: Simd>() -> usize {
         const { assert!(S::LANES % 2 == 0) };
         S::LANES
     }
     #[inline(always)]
-    fn columns<S: Simd>(self, simd: S, at: usize, stride: usize, mut each: impl FnMut(usize, [S::F32; 2])) {
+    fn read<S: Simd>(self, simd: S, at: usize, stride: usize) -> [S::F32; MAX_LANES] {
         let mut tile = [simd.splat(0.0); MAX_LANES];
         simd.load_transposed(&self[at..], stride, &mut tile[..S::LANES]);
-        for c in 0..S::LANES / 2 {
-            each(c, [tile[2 * c], tile[2 * c + 1]]);
-        }
+        tile
+    }
+    #[inline(always)]
+    fn pair<S: Simd>(_: S, block: &[S::F32; MAX_LANES], c: usize) -> [S::F32; 2] {
+        [block[2 * c], block[2 * c + 1]]
     }
     #[inline(always)]
     fn row<S: Simd>(self, simd: S, at: usize) -> S::F32 {
@@ -54,20 +62,23 @@ impl Storage for &[f32] {
 }
 
 impl Storage for &[bf16] {
+    type Block<S: Simd> = [S::U32; MAX_LANES];
     #[inline(always)]
     fn block<S: Simd>() -> usize {
         2 * S::LANES
     }
     /// Pairs are transposed as 32-bit units: two inputs for one shuffle.
     #[inline(always)]
-    fn columns<S: Simd>(self, simd: S, at: usize, stride: usize, mut each: impl FnMut(usize, [S::F32; 2])) {
+    fn read<S: Simd>(self, simd: S, at: usize, stride: usize) -> [S::U32; MAX_LANES] {
         let mut pairs = [simd.splat_u32(0); MAX_LANES];
         simd.load_transposed_pairs(&self.reinterpret_cast()[at..], stride, &mut pairs[..S::LANES]);
-        for (c, &pair) in pairs[..S::LANES].iter().enumerate() {
-            let even = simd.from_bits(simd.shl(pair, 16));
-            let odd = simd.from_bits(simd.and(pair, simd.splat_u32(0xffff_0000)));
-            each(c, [even, odd]);
-        }
+        pairs
+    }
+    #[inline(always)]
+    fn pair<S: Simd>(simd: S, block: &[S::U32; MAX_LANES], c: usize) -> [S::F32; 2] {
+        let even = simd.from_bits(simd.shl(block[c], 16));
+        let odd = simd.from_bits(simd.and(block[c], simd.splat_u32(0xffff_0000)));
+        [even, odd]
     }
     #[inline(always)]
     fn row<S: Simd>(self, simd: S, at: usize) -> S::F32 {
@@ -84,21 +95,24 @@ impl Storage for &[bf16] {
 }
 
 impl Storage for &[f16] {
+    type Block<S: Simd> = [S::F32; MAX_LANES];
     #[inline(always)]
     fn block<S: Simd>() -> usize {
         const { assert!(S::LANES % 2 == 0) };
         S::LANES
     }
     #[inline(always)]
-    fn columns<S: Simd>(self, simd: S, at: usize, stride: usize, mut each: impl FnMut(usize, [S::F32; 2])) {
+    fn read<S: Simd>(self, simd: S, at: usize, stride: usize) -> [S::F32; MAX_LANES] {
         let mut tile = [simd.splat(0.0); MAX_LANES];
         for (r, row) in tile[..S::LANES].iter_mut().enumerate() {
             *row = self.row(simd, at + r * stride);
         }
         simd.transpose(&mut tile[..S::LANES]);
-        for c in 0..S::LANES / 2 {
-            each(c, [tile[2 * c], tile[2 * c + 1]]);
-        }
+        tile
+    }
+    #[inline(always)]
+    fn pair<S: Simd>(_: S, block: &[S::F32; MAX_LANES], c: usize) -> [S::F32; 2] {
+        [block[2 * c], block[2 * c + 1]]
     }
     #[inline(always)]
     fn row<S: Simd>(self, simd: S, at: usize) -> S::F32 {
@@ -131,16 +145,12 @@ pub(super) fn fill_panel<S: Simd, W: Storage>(
         let mut k = depth.start;
         while first + S::LANES <= rows.end && k + block <= depth.end {
             let out = &mut panel[(k - depth.start) * width..];
-            data.columns(
-                simd,
-                first * stride + k,
-                stride,
-                #[inline(always)]
-                |c, [even, odd]| {
-                    simd.store(even, &mut out[2 * c * width + lane..]);
-                    simd.store(odd, &mut out[(2 * c + 1) * width + lane..]);
-                },
-            );
+            let read = data.read(simd, first * stride + k, stride);
+            for c in 0..block / 2 {
+                let [even, odd] = W::pair(simd, &read, c);
+                simd.store(even, &mut out[2 * c * width + lane..]);
+                simd.store(odd, &mut out[(2 * c + 1) * width + lane..]);
+            }
             k += block;
         }
         // What is left: the last inputs, or a group of rows that is not whole.

@@ -142,13 +142,10 @@ fn whole_block<S: Simd, W: Storage, const BF16: bool>(
     mut acc: S::F32,
 ) -> S::F32 {
     let x = &x[..W::block::<S>()];
-    w.columns(
-        simd,
-        at,
-        cols,
-        #[inline(always)]
-        |c, columns| acc = pair::<S, BF16>(simd, [x[2 * c], x[2 * c + 1]], columns, acc),
-    );
+    let block = w.read(simd, at, cols);
+    for c in 0..W::block::<S>() / 2 {
+        acc = pair::<S, BF16>(simd, [x[2 * c], x[2 * c + 1]], W::pair(simd, &block, c), acc);
+    }
     acc
 }
 

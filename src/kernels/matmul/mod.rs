@@ -14,6 +14,7 @@
 
 pub mod backward;
 mod blocking;
+mod few_rows;
 mod gemv;
 pub mod low_rank;
 mod pack;
@@ -105,15 +106,19 @@ fn multiply<P: PanelSource>(
         return single_row(cx, x.row(0), w, chain, shape.width, y.row_mut(0));
     }
     let format = Format::of(cx);
+    let unpacked = source.as_weight().filter(|_| m <= few_rows::MAX_ROWS && tail.is_none() && format == Format::F32);
     // A tile lies within one branch and one group: cut the rows by the finer of the two first.
     let parts = branches.max(groups);
     assert!(parts % branches == 0 && parts % groups == 0, "{groups} side products over {branches} branches");
-    let tiles: Vec<_> = (0..parts)
-        .flat_map(|part| {
+    let tiles: Vec<_> = if unpacked.is_some() {
+        few_rows::row_tiles(m).collect()
+    } else {
+        let tiles = |part| {
             let first = part * (m / parts);
             blocking::row_tiles(m / parts, shape.rows).map(move |t| first + t.start..first + t.end)
-        })
-        .collect();
+        };
+        (0..parts).flat_map(tiles).collect()
+    };
     let steps = format.steps(k) + format.steps(rank);
     let mut packed = cx.workspace.take::<f32>(m * steps);
     let jobs: Vec<_> = split_by(&mut packed, tiles.iter().map(|tile| tile.len() * steps)).zip(&tiles).collect();
@@ -131,12 +136,23 @@ fn multiply<P: PanelSource>(
     }
 
     let panels = n.div_ceil(shape.width);
-    let regions = blocking::regions(tiles.len(), panels, rayon::current_num_threads(), m * k * n);
+    let threads = rayon::current_num_threads();
+    let regions = match unpacked {
+        Some(_) => blocking::regions(1, panels, threads, m * k * n)
+            .into_iter()
+            .map(|region| Region { tiles: 0..tiles.len(), ..region })
+            .collect(),
+        None => blocking::regions(tiles.len(), panels, threads, m * k * n),
+    };
     let product = Product { cx, packed: &packed, tiles: &tiles, source, tail, chain, format, shape, steps };
+    let run = |(rows, region): (Vec<&mut [f32]>, Region)| match unpacked {
+        Some(w) => product.run_unpacked(w, rows, &region),
+        None => product.run(rows, &region),
+    };
     let tasks: Vec<_> = own_columns(y, &regions, &tiles, shape.width).into_iter().zip(regions).collect();
     match <[_; 1]>::try_from(tasks) {
-        Ok([(rows, region)]) => product.run(rows, &region),
-        Err(tasks) => tasks.into_par_iter().for_each(|(rows, region)| product.run(rows, &region)),
+        Ok([task]) => run(task),
+        Err(tasks) => tasks.into_par_iter().for_each(run),
     }
 }
 

@@ -60,20 +60,18 @@ impl PanelSource for WeightRef<'_> {
     }
 }
 
-/// The right-hand operand of `a · bᵀ`: `b` as `[n, k]`, rows `stride` apart.
-pub(super) struct Transposed<'a>(pub(super) MatRef<'a>);
-
-impl PanelSource for Transposed<'_> {
+/// A matrix `[n, k]` is the right-hand operand of `a · bᵀ`.
+impl PanelSource for MatRef<'_> {
     fn rows(&self) -> usize {
-        self.0.rows()
+        MatRef::rows(*self)
     }
     fn cols(&self) -> usize {
-        self.0.cols()
+        MatRef::cols(*self)
     }
     #[inline(always)]
     fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
         let [panel] = panels else { unreachable!("a matrix has one branch") };
-        storage::fill_panel(simd, self.0.data(), self.0.stride(), rows, depth, panel);
+        storage::fill_panel(simd, self.data(), self.stride(), rows, depth, panel);
     }
 }
 

@@ -3,11 +3,7 @@
 //! Every output element is one chain of fused multiply-adds over `k` ascending, from +0 or, with
 //! `accumulate`, from the value in `out`.
 
-use super::{
-    Chain, Context, Left, multiply,
-    panel::{Plain, Transposed},
-    tile::Start,
-};
+use super::{Chain, Context, Left, multiply, panel::Plain, tile::Start};
 use crate::{
     kernels::Profile,
     tensor::{MatMut, MatRef},
@@ -18,7 +14,7 @@ use crate::{
 /// # Panics
 /// If the shapes do not fit; so do the others.
 pub fn nt(cx: &Context, a: MatRef<'_>, b: MatRef<'_>, accumulate: bool, out: MatMut<'_>) {
-    multiply(&strict(cx), Left::Rows(a), &Transposed(b), None, chain(accumulate), out);
+    multiply(&strict(cx), Left::Rows(a), &b, None, chain(accumulate), out);
 }
 
 /// `out (+)= a · b` with `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]`.

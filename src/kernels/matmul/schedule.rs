@@ -5,11 +5,15 @@ use std::ops::Range;
 use super::{
     Chain, Context, PanelSource, Tail,
     blocking::{self, Region},
+    few_rows::FewRows,
     pack::{Format, PackPanels},
     panel::Groups,
     tile::{self, DEPTH_UNROLL, Start, Tile, TileShape},
 };
-use crate::simd::{Simd, SimdOp};
+use crate::{
+    simd::{Simd, SimdOp},
+    tensor::WeightRef,
+};
 
 /// A product with its left operand packed: tile after tile, each its main steps, then its tail steps.
 pub(super) struct Product<'a, P> {
@@ -59,6 +63,13 @@ impl<P: PanelSource> Product<'_, P> {
                 self.meet(&groups, stretch, region, &chunk, &mut scratch, &mut rows);
             }
         }
+    }
+
+    /// Computes one region of all rows straight from the stored weight.
+    pub(super) fn run_unpacked(&self, w: WeightRef<'_>, y: Vec<&mut [f32]>, region: &Region) {
+        let Product { cx, packed, tiles, chain: Chain { start, bias }, shape: TileShape { width, .. }, .. } = *self;
+        let features = region.panels.start * width..(region.panels.end * width).min(w.rows());
+        cx.isa.dispatch(FewRows { packed, tiles, w, bias, start, features, y });
     }
 
     /// Packs one stretch of a chunk of panels and meets it with every row tile of the region.
