@@ -11,8 +11,14 @@ pub(super) trait Storage: Copy {
     /// `LANES` rows by [`Storage::block`] columns in registers, transposed, not yet widened.
     type Block<S: Simd>: Copy;
 
-    /// Columns of a block; even, at most 2·[`MAX_LANES`].
-    fn block<S: Simd>() -> usize;
+    /// Columns of a block in units of `LANES`: 1 or 2.
+    const BLOCK_VECTORS: usize;
+
+    /// Columns of a block, an even number.
+    fn block<S: Simd>() -> usize {
+        const { assert!(S::LANES % 2 == 0, "columns come in pairs") };
+        Self::BLOCK_VECTORS * S::LANES
+    }
 
     /// The block whose first element is `at`.
     fn read<S: Simd>(self, simd: S, at: usize, stride: usize) -> Self::Block<S>;
@@ -32,11 +38,8 @@ pub(super) trait Storage: Copy {
 
 impl Storage for &[f32] {
     type Block<S: Simd> = [S::F32; MAX_LANES];
-    #[inline(always)]
-    fn block<S: Simd>() -> usize {
-        const { assert!(S::LANES % 2 == 0) };
-        S::LANES
-    }
+    const BLOCK_VECTORS: usize = 1;
+
     #[inline(always)]
     fn read<S: Simd>(self, simd: S, at: usize, stride: usize) -> [S::F32; MAX_LANES] {
         let mut tile = [simd.splat(0.0); MAX_LANES];
@@ -63,10 +66,8 @@ impl Storage for &[f32] {
 
 impl Storage for &[bf16] {
     type Block<S: Simd> = [S::U32; MAX_LANES];
-    #[inline(always)]
-    fn block<S: Simd>() -> usize {
-        2 * S::LANES
-    }
+    const BLOCK_VECTORS: usize = 2;
+
     /// Pairs are transposed as 32-bit units: two inputs for one shuffle.
     #[inline(always)]
     fn read<S: Simd>(self, simd: S, at: usize, stride: usize) -> [S::U32; MAX_LANES] {
@@ -96,11 +97,8 @@ impl Storage for &[bf16] {
 
 impl Storage for &[f16] {
     type Block<S: Simd> = [S::F32; MAX_LANES];
-    #[inline(always)]
-    fn block<S: Simd>() -> usize {
-        const { assert!(S::LANES % 2 == 0) };
-        S::LANES
-    }
+    const BLOCK_VECTORS: usize = 1;
+
     #[inline(always)]
     fn read<S: Simd>(self, simd: S, at: usize, stride: usize) -> [S::F32; MAX_LANES] {
         let mut tile = [simd.splat(0.0); MAX_LANES];

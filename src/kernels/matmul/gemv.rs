@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::tile::{MAX_VECTORS, Start, TileShape, unroll};
+use super::tile::{MAX_VECTORS, Start, unroll};
 use crate::{
     kernels::{Profile, round_bf16, storage::Storage},
     simd::{MAX_LANES, Simd, SimdOp},
@@ -60,8 +60,8 @@ impl Gemv<'_> {
     #[inline(always)]
     fn run<S: Simd, W: Storage, const BF16: bool>(self, simd: S, w: W) {
         let Gemv { x, bias, start, features, y, .. } = self;
-        let TileShape { vectors, width, .. } = TileShape::of::<S>();
-        let (cols, block) = (self.w.cols(), W::block::<S>());
+        let vectors = vectors_in_turn::<S, W>();
+        let (cols, block, width) = (self.w.cols(), W::block::<S>(), vectors * S::LANES);
         let streamed = self.w.rows() * cols * self.w.dtype().size() >= STREAMED_BYTES;
         for (first, y) in features.clone().step_by(width).zip(y.chunks_mut(width)) {
             let mut acc = [simd.splat(0.0); MAX_VECTORS];
@@ -69,7 +69,6 @@ impl Gemv<'_> {
                 acc = load_vectors(simd, y);
             }
             for from in (0..x.len()).step_by(RUN) {
-                // A panel's vectors take turns, so that their chains hide each other's latency.
                 unroll!(V in [0 1 2 3] {
                     if V < vectors {
                         let row = first + V * S::LANES;
@@ -99,6 +98,14 @@ impl Gemv<'_> {
             }
         }
     }
+}
+
+/// Vectors of features that take turns: enough for their chains to hide each other's latency, and no
+/// more, because each is `LANES` more streams of memory to follow. A step of a chain takes 4 cycles; with
+/// sixteen lanes transposing takes about as long as the chain of one f32 block, with eight half as long.
+const fn vectors_in_turn<S: Simd, W: Storage>() -> usize {
+    let latency = MAX_LANES / S::LANES * W::BLOCK_VECTORS;
+    if latency < MAX_VECTORS { latency } else { MAX_VECTORS }
 }
 
 /// Prefetches what the next group of features reads at the same `k`: the rows just below. Hardware
