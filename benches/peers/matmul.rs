@@ -133,11 +133,14 @@ impl Case {
     }
 }
 
+/// Computes a product into its argument.
+type Work<'a> = Box<dyn FnMut(&mut [f32]) + Send + 'a>;
+
 /// One way to compute the product: its name, its floating-point operations and the work.
 struct Variant<'a> {
     name: String,
     flops: f64,
-    work: Box<dyn FnMut(&mut [f32]) + Send + 'a>,
+    work: Work<'a>,
 }
 
 /// zofo, every storage type, profile and displacement.
@@ -147,7 +150,7 @@ fn ours<'a>(case: &'a Case, y: &mut [f32]) -> Vec<Variant<'a>> {
     let f32_context = Context::new(Isa::active().expect("ZOFO_ISA names an available instruction set"));
     let bf16_context = f32_context.clone().with_profile(Profile::StrictBf16);
     let mut variants = Vec::new();
-    let mut add = |name: String, flops: f64, work: Box<dyn FnMut(&mut [f32]) + Send + 'a>| {
+    let mut add = |name: String, flops: f64, work: Work<'a>| {
         variants.push(Variant { name, flops, work });
         let work = &mut variants.last_mut().expect("just pushed").work;
         work(y);
@@ -342,8 +345,18 @@ impl Measured {
         (0..ROUNDS).map(|round| peers.iter().map(|rates| rates[round]).fold(0.0, f64::max)).collect()
     }
 
+    /// The median over rounds of `of` as a share of `to`.
     fn ratio(&self, of: &[f64], to: &[f64]) -> f64 {
         median(of.iter().zip(to).map(|(a, b)| a / b).collect())
+    }
+
+    /// Median rate, and its share of the peaks: the median round and the least disturbed one.
+    fn cell(&self, name: &str, peak: usize) -> String {
+        let Some(rates) = self.rates(name) else { return "-".to_owned() };
+        let peaks: Vec<f64> = self.peaks.iter().map(|peaks| peaks[peak]).collect();
+        let best = rates.iter().zip(&peaks).map(|(rate, peak)| rate / peak).fold(0.0, f64::max);
+        let rate = median(rates.to_vec()) / 1e9;
+        format!("{rate:.0} ({:.0} %, best {:.0} %)", 100.0 * self.ratio(rates, &peaks), 100.0 * best)
     }
 }
 
@@ -354,17 +367,11 @@ fn table(title: &str, columns: &[&str]) {
 
 fn print_plain(measured: &[(Shape, Measured)]) {
     table(
-        "f32 weights, `strict-f32`, GFLOP/s (% of the peak of the round)",
+        "f32 weights, `strict-f32`, GFLOP/s (% of the peak of the round: median, best)",
         &["zofo", "faer", "gemm", "matrixmultiply", "zofo / best peer"],
     );
     for (shape, one) in measured {
-        let peak: Vec<f64> = one.peaks.iter().map(|peak| peak[0]).collect();
-        let cell = |name: &str| {
-            one.rates(name).map_or("-".to_owned(), |rates| {
-                format!("{:.0} ({:.0} %)", median(rates.to_vec()) / 1e9, 100.0 * one.ratio(rates, &peak))
-            })
-        };
-        let cells: Vec<_> = ["F32", "faer", "gemm", "matrixmultiply"].map(cell).into();
+        let cells = ["F32", "faer", "gemm", "matrixmultiply"].map(|name| one.cell(name, 0));
         let own = one.rates("F32").expect("measured");
         println!("| {} | {} | {:.2} |", name(*shape), cells.join(" | "), one.ratio(own, &one.best_peer()));
     }
@@ -395,15 +402,9 @@ fn print_variants(measured: &[(Shape, Measured)]) {
         println!("| {} | {} |", name(*shape), cells.join(" | "));
     }
     let columns = ["F32", "BF16", "F16"];
-    table("`strict-bf16`, GFLOP/s (% of the bf16 peak of the round)", &columns);
+    table("`strict-bf16`, GFLOP/s (% of the bf16 peak of the round: median, best)", &columns);
     for (shape, one) in measured {
-        let peak: Vec<f64> = one.peaks.iter().map(|peak| peak[1]).collect();
-        let cells: Vec<_> = columns
-            .map(|dtype| {
-                let rates = one.rates(&format!("{dtype} strict-bf16")).expect("measured");
-                format!("{:.0} ({:.0} %)", median(rates.to_vec()) / 1e9, 100.0 * one.ratio(rates, &peak))
-            })
-            .into();
+        let cells = columns.map(|dtype| one.cell(&format!("{dtype} strict-bf16"), 1));
         println!("| {} | {} |", name(*shape), cells.join(" | "));
     }
 }

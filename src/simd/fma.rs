@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "10^8 triples of each of five families: about a minute on two cores; cargo test --release -- --ignored fma"]
+    #[ignore = "10^8 triples of each of five families: half a minute of one core; cargo test --release -- --ignored fma"]
     fn the_emulated_fma_gives_the_bits_of_the_instruction_100_million_times() {
         compare_with_hardware(100_000_000);
     }

@@ -2,7 +2,7 @@
 //!
 //! Written once over [`Simd`]; an instruction set is a row of [`TileShape`]. Lanes run along output
 //! features, so every output element is one chain of fused multiply-adds over `k` ascending
-//! (contract C1), whatever the tile. Bounds checks vanish because the loop walks `chunks_exact`.
+//! (contract C1), whatever the tile. Bounds are checked once in [`DEPTH_UNROLL`] steps.
 
 use std::hint::black_box;
 
