@@ -14,3 +14,4 @@ pub mod simd;
 pub mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod weights;

@@ -1,0 +1,25 @@
+//! Checkpoints as they lie on disk: mapped, checked, and lent to kernels tensor by tensor.
+//!
+//! *What it is.* [`Checkpoint`] opens an unmodified Hugging Face directory, one safetensors file or
+//! several behind an index, and answers tensors by name; `header` is our stricter reading of the
+//! format, `mapping` the only place that maps a file.
+//!
+//! *What it is not.* It knows no architecture: which tensors there should be, and of which shape, is
+//! for `model`. It never reads pickle, and never writes where it reads.
+//!
+//! *What must stay true.* Files are untrusted: every size is checked before it is used, no allocation
+//! follows a declared size, no shard lies outside the directory. A file that changes while it is mapped
+//! is noticed ([`Checkpoint::check_unchanged`]), never silently computed with.
+
+mod checkpoint;
+mod error;
+pub mod header;
+pub mod index;
+mod mapping;
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::{Checkpoint, Tensor};
+pub use error::{HeaderProblem, IndexProblem, WeightsError};
+pub use header::{Entry, StoredType};
+pub use mapping::{Identity, Mapping};
