@@ -1,7 +1,7 @@
 //! `model.safetensors.index.json`: which shard holds which tensor.
 //!
 //! *What must stay true.* What is accepted names files beside the index and nothing else: other engines
-//! have been led to `../` and `/etc` by this file (transformers 47176, huggingface_hub 4935).
+//! have been led to `../` and `/etc` by this file (transformers 47176, `huggingface_hub` 4935).
 
 use std::{
     fmt,
@@ -29,8 +29,8 @@ pub fn read(text: &[u8]) -> Result<Vec<(String, String)>, IndexProblem> {
         return Err(IndexProblem::ShardName { name: name.clone(), shard: shard.clone() });
     }
     pairs.sort();
-    if let Some([(name, _), _]) = pairs.array_windows().find(|[a, b]| a.0 == b.0) {
-        return Err(IndexProblem::Duplicate { name: name.clone() });
+    if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(IndexProblem::Duplicate { name: pair[0].0.clone() });
     }
     Ok(pairs)
 }
