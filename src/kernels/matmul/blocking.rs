@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// Depth of a block of `k`, a multiple of [`super::DEPTH_BLOCK`]: one tile of packed rows
 /// (14 × 768 × 4 = 43 KB) stays near the L1 while it meets every panel of a chunk, and `y` is
-/// re-read only every 768 steps. On Emerald Rapids 256 and 384 were 5 to 15 % slower, 1024 to 2048 no faster.
+/// re-read only every 768 steps. On Emerald Rapids tiles ran slower at 256 and 384, no faster at 1024 to 2048.
 const KC: usize = 768;
 
 /// Bytes of packed panels a thread keeps in its own L2 (1 MiB on Zen 4, 2 MiB on Sapphire Rapids). Half and

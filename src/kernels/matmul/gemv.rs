@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Weights of at least this many bytes come from memory, where rows are asked for early: 80 % of the read
-/// bandwidth at `1 × 576 × 49152` in f32. In cache the extra loads would only cost (15 % on two cores of
-/// Emerald Rapids); the boundary itself is not tuned.
+/// bandwidth at `1 × 576 × 49152` in f32 (`cargo bench -p zofo-peers`). In cache the extra loads would only
+/// cost; the boundary itself is not tuned.
 const STREAMED_BYTES: usize = 8 << 20;
 
 /// Inputs that one vector of features reads before the next vector's turn: a few cache lines of each of
