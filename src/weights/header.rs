@@ -121,10 +121,11 @@ impl<'de> Visitor<'de> for DistinctKeys<'_> {
                 *self.outcome = Err(HeaderProblem::TooMany { limit: MAX_TENSORS });
                 return Err(de::Error::custom("too many tensors"));
             }
-            if !names.insert(name.clone()) {
+            if names.contains(&name) {
                 *self.outcome = Err(HeaderProblem::Duplicate { name });
                 return Err(de::Error::custom("a name stands twice"));
             }
+            names.insert(name);
             map.next_value::<IgnoredAny>()?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::tile::{DEPTH_UNROLL, Start};
 use crate::{
-    kernels::storage::Storage,
+    kernels::storage::Stored,
     simd::{MAX_LANES, Simd, SimdOp},
     tensor::WeightRef,
 };
@@ -56,9 +56,9 @@ impl SimdOp for FewRows<'_, '_> {
 
 impl FewRows<'_, '_> {
     #[inline(always)]
-    fn run<S: Simd, W: Storage>(self, simd: S, w: W) {
+    fn run<S: Simd, T: Stored>(self, simd: S, w: &[T]) {
         let FewRows { packed, tiles, w: weight, bias, start, features, mut y } = self;
-        let (depth, block) = (weight.cols(), W::block::<S>());
+        let (depth, block) = (weight.cols(), T::block::<S>());
         let steps = depth.next_multiple_of(DEPTH_UNROLL);
         for first in features.clone().step_by(S::LANES) {
             let span = first - features.start..(first + S::LANES).min(features.end) - features.start;
@@ -70,15 +70,15 @@ impl FewRows<'_, '_> {
             }
             let mut k = 0;
             while k + block <= depth && first + S::LANES <= features.end {
-                let read = w.read(simd, first * depth + k, depth);
+                let read = T::read(simd, &w[first * depth + k..], depth);
                 for tile in tiles {
                     let x = &packed[tile.start * steps + k * tile.len()..][..block * tile.len()];
                     let acc = &mut acc[tile.clone()];
                     match tile.len() {
-                        8 => extend::<S, W, 8>(simd, &read, x, acc),
-                        4 => extend::<S, W, 4>(simd, &read, x, acc),
-                        2 => extend::<S, W, 2>(simd, &read, x, acc),
-                        _ => extend::<S, W, 1>(simd, &read, x, acc),
+                        8 => extend::<S, T, 8>(simd, &read, x, acc),
+                        4 => extend::<S, T, 4>(simd, &read, x, acc),
+                        2 => extend::<S, T, 2>(simd, &read, x, acc),
+                        _ => extend::<S, T, 1>(simd, &read, x, acc),
                     }
                 }
                 k += block;
@@ -87,7 +87,7 @@ impl FewRows<'_, '_> {
             for k in k..depth {
                 let mut column = [0.0; MAX_LANES];
                 for (lane, feature) in column.iter_mut().zip(first..features.end) {
-                    *lane = w.get(feature * depth + k);
+                    *lane = w[feature * depth + k].into();
                 }
                 let column = simd.load(&column);
                 for tile in tiles {
@@ -109,12 +109,12 @@ impl FewRows<'_, '_> {
 
 /// `acc[r] = fma(x[r][k], block[k], acc[r])` for the inputs of one block ascending.
 #[inline(always)]
-fn extend<S: Simd, W: Storage, const ROWS: usize>(simd: S, block: &W::Block<S>, x: &[f32], acc: &mut [S::F32]) {
-    let x = &x[..W::block::<S>() * ROWS];
+fn extend<S: Simd, T: Stored, const ROWS: usize>(simd: S, block: &T::Block<S>, x: &[f32], acc: &mut [S::F32]) {
+    let x = &x[..T::block::<S>() * ROWS];
     let acc: &mut [S::F32; ROWS] = acc.try_into().expect("an accumulator a row");
     let mut sums = *acc;
-    for c in 0..W::block::<S>() / 2 {
-        for (i, column) in W::pair(simd, block, c).into_iter().enumerate() {
+    for c in 0..T::block::<S>() / 2 {
+        for (i, column) in T::pair(simd, block, c).into_iter().enumerate() {
             let k = 2 * c + i;
             for (r, sum) in sums.iter_mut().enumerate() {
                 let at = (k / DEPTH_UNROLL * ROWS + r) * DEPTH_UNROLL + k % DEPTH_UNROLL;

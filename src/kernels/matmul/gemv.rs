@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::tile::{MAX_VECTORS, Start, unroll};
 use crate::{
-    kernels::{Profile, round_bf16, storage::Storage},
+    kernels::{Profile, round_bf16, storage::Stored},
     simd::{MAX_LANES, Simd, SimdOp},
     tensor::WeightRef,
 };
@@ -51,18 +51,18 @@ impl SimdOp for Gemv<'_> {
 
 impl Gemv<'_> {
     #[inline(always)]
-    fn by_profile<S: Simd, W: Storage>(self, simd: S, w: W) {
+    fn by_profile<S: Simd, T: Stored>(self, simd: S, w: &[T]) {
         match self.profile {
-            Profile::StrictF32 => self.run::<S, W, false>(simd, w),
-            Profile::StrictBf16 => self.run::<S, W, true>(simd, w),
+            Profile::StrictF32 => self.run::<S, T, false>(simd, w),
+            Profile::StrictBf16 => self.run::<S, T, true>(simd, w),
         }
     }
 
     #[inline(always)]
-    fn run<S: Simd, W: Storage, const BF16: bool>(self, simd: S, w: W) {
+    fn run<S: Simd, T: Stored, const BF16: bool>(self, simd: S, w: &[T]) {
         let Gemv { x, bias, start, features, y, .. } = self;
-        let vectors = vectors_in_turn::<S, W>();
-        let (cols, block, width) = (self.w.cols(), W::block::<S>(), vectors * S::LANES);
+        let vectors = vectors_in_turn::<S, T>();
+        let (cols, block, width) = (self.w.cols(), T::block::<S>(), vectors * S::LANES);
         let streamed = self.w.rows() * cols * self.w.dtype().size() >= STREAMED_BYTES;
         for (first, y) in features.clone().step_by(width).zip(y.chunks_mut(width)) {
             let mut acc = [simd.splat(0.0); MAX_VECTORS];
@@ -80,7 +80,7 @@ impl Gemv<'_> {
                                 if streamed {
                                     ask_for_next(simd, w, (row + width) * cols + k, cols);
                                 }
-                                whole_block::<S, W, BF16>(simd, w, row * cols + k, cols, x, acc[V])
+                                whole_block::<S, T, BF16>(simd, w, row * cols + k, cols, x, acc[V])
                             } else {
                                 EdgeBlock::read(w, row..features.end, cols, k, x).extend::<S, BF16>(simd, acc[V])
                             };
@@ -104,17 +104,17 @@ impl Gemv<'_> {
 /// Vectors of features that take turns: enough for their chains to hide each other's latency, and no
 /// more, because each is `LANES` more streams of memory to follow. A step of a chain takes 4 cycles; with
 /// sixteen lanes transposing takes about as long as the chain of one f32 block, with eight half as long.
-const fn vectors_in_turn<S: Simd, W: Storage>() -> usize {
-    let latency = MAX_LANES / S::LANES * W::BLOCK_VECTORS;
+const fn vectors_in_turn<S: Simd, T: Stored>() -> usize {
+    let latency = MAX_LANES / S::LANES * T::BLOCK_VECTORS;
     if latency < MAX_VECTORS { latency } else { MAX_VECTORS }
 }
 
 /// Prefetches what the next group of features reads at the same `k`: the rows just below. Hardware
 /// prefetchers follow a few runs of a page, not sixteen rows that take turns.
 #[inline(always)]
-fn ask_for_next<S: Simd, W: Storage>(simd: S, w: W, at: usize, cols: usize) {
+fn ask_for_next<S: Simd, T: Stored>(simd: S, w: &[T], at: usize, cols: usize) {
     for r in 0..S::LANES {
-        w.prefetch(simd, at + r * cols);
+        simd.prefetch(w, at + r * cols);
     }
 }
 
@@ -141,23 +141,23 @@ fn pair<S: Simd, const BF16: bool>(simd: S, x: [f32; 2], [even, odd]: [S::F32; 2
 
 /// One block of inputs of every lane's chain.
 #[inline(always)]
-fn whole_block<S: Simd, W: Storage, const BF16: bool>(
+fn whole_block<S: Simd, T: Stored, const BF16: bool>(
     simd: S,
-    w: W,
+    w: &[T],
     at: usize,
     cols: usize,
     x: &[f32],
     mut acc: S::F32,
 ) -> S::F32 {
-    let x = &x[..W::block::<S>()];
-    let block = w.read(simd, at, cols);
-    for c in 0..W::block::<S>() / 2 {
-        acc = pair::<S, BF16>(simd, [x[2 * c], x[2 * c + 1]], W::pair(simd, &block, c), acc);
+    let x = &x[..T::block::<S>()];
+    let block = T::read(simd, &w[at..], cols);
+    for c in 0..T::block::<S>() / 2 {
+        acc = pair::<S, BF16>(simd, [x[2 * c], x[2 * c + 1]], T::pair(simd, &block, c), acc);
     }
     acc
 }
 
-/// Inputs of the longest [`Storage::block`].
+/// Inputs of the longest [`Stored::block`].
 const MAX_BLOCK: usize = 2 * MAX_LANES;
 
 /// A block at the edge of the weight, the last inputs or fewer features than lanes, read element by
@@ -172,12 +172,12 @@ struct EdgeBlock {
 impl EdgeBlock {
     /// Kept out of line: rare, and it would be compiled into every variant of the loop.
     #[inline(never)]
-    fn read<W: Storage>(w: W, features: Range<usize>, cols: usize, k: usize, x: &[f32]) -> EdgeBlock {
+    fn read<T: Stored>(w: &[T], features: Range<usize>, cols: usize, k: usize, x: &[f32]) -> EdgeBlock {
         let mut edge = EdgeBlock { len: x.len(), x: [-0.0; MAX_BLOCK], w: [[0.0; MAX_LANES]; MAX_BLOCK] };
         edge.x[..x.len()].copy_from_slice(x);
         for (c, column) in edge.w[..x.len()].iter_mut().enumerate() {
             for (lane, feature) in column.iter_mut().zip(features.clone()) {
-                *lane = w.get(feature * cols + k + c);
+                *lane = w[feature * cols + k + c].into();
             }
         }
         edge

@@ -188,10 +188,10 @@ fn accumulate<S: Simd, const ROWS: usize, const PAIRS: bool>(
     let TileShape { vectors, width, .. } = TileShape::of::<S>();
     // AVX-512 multiplies by a broadcast from memory: a factor of two multiply-adds costs one instruction less if
     // both read it than if a register is loaded for them, and one load more. Half of the rows do: alone on a core
-    // it does not matter, beside another hardware thread it is 10 % faster than none or all.
+    // it does not matter, beside another hardware thread it was faster than none or all.
     let folds = S::LANES == 16;
     // The optimiser would see one value and load it once, or one index for both addresses, with which the
-    // instructions are split again (20 %): so the second address and both steps are hidden from it.
+    // instructions are split again: so the second address and both steps are hidden from it.
     let run = ROWS * DEPTH_UNROLL;
     let (mut x, mut again) = (x, black_box(x));
     let (step, again_step) = (black_box(run), black_box(run));
