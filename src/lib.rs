@@ -9,8 +9,11 @@ pub mod cli;
 pub mod direction;
 pub mod kernels;
 pub mod linalg;
+pub mod model;
 pub mod noise;
+pub mod objective;
 pub mod simd;
+pub mod task;
 pub mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

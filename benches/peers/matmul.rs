@@ -15,7 +15,7 @@ use std::{
 
 use half::{bf16, f16};
 use zofo::{
-    direction::{Dense, Perturbed, Term},
+    direction::fuse::{Dense, Perturbed, Term},
     kernels::{
         Context, Profile,
         matmul::{

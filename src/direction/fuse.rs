@@ -49,7 +49,8 @@ impl<'a> Mask<'a> {
 pub struct Term<'a> {
     /// The direction.
     pub direction: Dense<'a>,
-    /// The scale in each branch, for example `[epsilon, -epsilon]`.
+    /// The scale in each branch, for example `[epsilon, -epsilon]`; a branch whose scale is 0 keeps its bits, the
+    /// sign of its zeros included.
     pub coefficients: &'a [f32],
     /// Elements outside stay as they are.
     pub mask: Option<Mask<'a>>,
@@ -106,6 +107,9 @@ impl PanelSource for Perturbed<'_> {
     }
     fn branches(&self) -> usize {
         self.branches
+    }
+    fn as_weight(&self) -> Option<WeightRef<'_>> {
+        (self.terms.is_empty() && self.branches == 1).then_some(self.weight)
     }
     #[inline(always)]
     fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
@@ -171,7 +175,8 @@ fn displace<S: Simd>(
     let partial = term.mask.is_some() || rows.len() < S::LANES;
     for branch in (0..panels.len()).rev() {
         let base = simd.load(&panels[if shared { 0 } else { branch }][at..]);
-        let mut moved = simd.mul_add(simd.splat(term.coefficients[branch]), z, base);
+        let coefficient = term.coefficients[branch];
+        let mut moved = if coefficient == 0.0 { base } else { simd.mul_add(simd.splat(coefficient), z, base) };
         if partial {
             let keep = |lane: usize| {
                 let row = rows.start + lane;

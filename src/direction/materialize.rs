@@ -1,9 +1,9 @@
 //! Perturbed weights written out, element by element: the truth that every fused path must equal.
 
-use super::{Dense, Perturbed};
+use super::fuse::{Dense, Perturbed};
 
 /// Branch `branch` of a perturbed weight, row-major `[n, k]`: for each term in order,
-/// `w = fma(c, z, w)` where the mask lets it.
+/// `w = fma(c, z, w)` where the mask lets it and `c` is not 0.
 ///
 /// # Panics
 /// If there is no such branch.
@@ -14,7 +14,7 @@ pub fn dense(perturbed: &Perturbed<'_>, branch: usize) -> Vec<f32> {
         .map(|at| {
             let (row, col) = (at / cols, at % cols);
             perturbed.terms().iter().fold(weight.at(row, col), |w, term| {
-                if term.mask.is_some_and(|mask| !mask.contains(row, col)) {
+                if term.coefficients[branch] == 0.0 || term.mask.is_some_and(|mask| !mask.contains(row, col)) {
                     return w;
                 }
                 let z = match term.direction {

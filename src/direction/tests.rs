@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::{Dense, Mask, Perturbed, Term, materialize};
+use super::{
+    fuse::{Dense, Mask, Perturbed, Term},
+    materialize,
+};
 use crate::{
     kernels::{
         Context, Profile,

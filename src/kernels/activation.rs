@@ -37,11 +37,14 @@ pub enum Activation {
     GeluTanh,
     /// `silu`, `swish`: x / (1 + e⁻ˣ).
     Silu,
+    /// `tanh`: the poolers of BERT and `RoBERTa`.
+    Tanh,
 }
 
 impl Activation {
     /// Every activation.
-    pub const ALL: [Activation; 4] = [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu];
+    pub const ALL: [Activation; 5] =
+        [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh];
 
     /// The first name Hugging Face has for it.
     pub fn as_str(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Activation {
             Activation::Gelu => "gelu",
             Activation::GeluTanh => "gelu_new",
             Activation::Silu => "silu",
+            Activation::Tanh => "tanh",
         }
     }
 }
@@ -60,9 +64,9 @@ impl fmt::Display for Activation {
     }
 }
 
-/// A name that is none of `relu`, `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `silu`, `swish`.
+/// A name that is none of `relu`, `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `silu`, `swish`, `tanh`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown activation {found:?}: expected one of relu, gelu, gelu_new, gelu_pytorch_tanh, silu, swish")]
+#[error("unknown activation {found:?}: expected one of relu, gelu, gelu_new, gelu_pytorch_tanh, silu, swish, tanh")]
 pub struct UnknownActivation {
     /// What was asked for.
     pub found: String,
@@ -76,6 +80,7 @@ impl FromStr for Activation {
             "gelu" => Ok(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
             "silu" | "swish" => Ok(Activation::Silu),
+            "tanh" => Ok(Activation::Tanh),
             _ => Err(UnknownActivation { found: text.to_owned() }),
         }
     }
@@ -99,6 +104,10 @@ macro_rules! with_curve {
             }
             Activation::Silu => {
                 let $curve = Silu;
+                $body
+            }
+            Activation::Tanh => {
+                let $curve = Tanh;
                 $body
             }
         }
@@ -229,6 +238,16 @@ impl Curve for Silu {
         let share = math::sigmoid(simd, x);
         let value = simd.mul(x, share);
         (value, simd.mul_add(value, simd.sub(simd.splat(1.0), share), share))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Tanh;
+impl Curve for Tanh {
+    #[inline(always)]
+    fn at<S: Simd>(self, simd: S, x: S::F32) -> (S::F32, S::F32) {
+        let value = math::tanh(simd, x);
+        (value, simd.neg_mul_add(value, value, simd.splat(1.0)))
     }
 }
 

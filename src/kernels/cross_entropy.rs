@@ -138,6 +138,16 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// `count` examples from `first` on, with their own total.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn part(&self, first: usize, count: usize) -> Sums {
+        let per_example = self.per_example[first..first + count].to_vec();
+        let total = per_example.iter().fold(0.0, |total, loss| total + loss);
+        Sums { per_example, counts: self.counts[first..first + count].to_vec(), total }
+    }
+
     /// Labelled rows of all examples.
     pub fn count(&self) -> usize {
         self.counts.iter().sum()

@@ -20,6 +20,11 @@ impl Sequences {
         Sequences { bounds }
     }
 
+    /// These sequences `times` times, end to end.
+    pub fn repeat(&self, times: usize) -> Self {
+        Sequences::from_lengths((0..times).flat_map(|_| self.iter().map(|rows| rows.len())))
+    }
+
     /// Number of sequences.
     pub fn len(&self) -> usize {
         self.bounds.len() - 1
@@ -52,5 +57,6 @@ mod tests {
         assert_eq!(sequences.iter().collect::<Vec<_>>(), [0..3, 3..3, 3..8]);
         assert_eq!((sequences.len(), sequences.total()), (3, 8));
         assert_eq!(Sequences::from_lengths([]).total(), 0);
+        assert_eq!(sequences.repeat(2).iter().collect::<Vec<_>>(), [0..3, 3..3, 3..8, 8..11, 11..11, 11..16]);
     }
 }

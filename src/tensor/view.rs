@@ -1,5 +1,7 @@
 //! Borrowed row-major matrices: activations in f32, weights as stored.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use super::DType;
@@ -47,6 +49,24 @@ impl<'a> MatRef<'a> {
     /// All values from row 0 on, gaps between strided rows included.
     pub fn data(self) -> &'a [f32] {
         self.data
+    }
+    /// Rows `rows` alone.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn row_range(self, rows: Range<usize>) -> MatRef<'a> {
+        check_rows(&rows, self.rows, self.cols);
+        // The last rows may end before a whole stride; no rows may start past the end.
+        let data = self.data.get(rows.start * self.stride..).unwrap_or_default();
+        MatRef { data, rows: rows.len(), ..self }
+    }
+    /// Columns `columns` alone.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn column_range(self, columns: Range<usize>) -> MatRef<'a> {
+        check_columns(&columns, self.rows, self.cols);
+        MatRef { data: self.data.get(columns.start..).unwrap_or_default(), cols: columns.len(), ..self }
     }
     /// Row `r`.
     pub fn row(self, r: usize) -> &'a [f32] {
@@ -103,6 +123,24 @@ impl<'a> MatMut<'a> {
     pub fn reborrow(&mut self) -> MatMut<'_> {
         MatMut { data: self.data, rows: self.rows, cols: self.cols, stride: self.stride }
     }
+    /// Rows `rows` alone.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn row_range_mut(&mut self, rows: Range<usize>) -> MatMut<'_> {
+        check_rows(&rows, self.rows, self.cols);
+        let data = self.data.get_mut(rows.start * self.stride..).unwrap_or_default();
+        MatMut { data, rows: rows.len(), cols: self.cols, stride: self.stride }
+    }
+    /// Columns `columns` alone.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn column_range_mut(&mut self, columns: Range<usize>) -> MatMut<'_> {
+        check_columns(&columns, self.rows, self.cols);
+        let data = self.data.get_mut(columns.start..).unwrap_or_default();
+        MatMut { data, rows: self.rows, cols: columns.len(), stride: self.stride }
+    }
     /// Row `r`.
     pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
         assert!(r < self.rows, "row {r} of a matrix [{}, {}]", self.rows, self.cols);
@@ -119,6 +157,14 @@ impl<'a> MatMut<'a> {
         let rows = if cols == 0 { 0 } else { self.rows };
         self.data.chunks_mut(self.stride.max(1)).take(rows).map(move |row| &mut row[..cols])
     }
+}
+
+fn check_rows(range: &Range<usize>, rows: usize, cols: usize) {
+    assert!(range.start <= range.end && range.end <= rows, "rows {range:?} of a matrix [{rows}, {cols}]");
+}
+
+fn check_columns(range: &Range<usize>, rows: usize, cols: usize) {
+    assert!(range.start <= range.end && range.end <= cols, "columns {range:?} of a matrix [{rows}, {cols}]");
 }
 
 fn check_strided(len: usize, rows: usize, cols: usize, stride: usize) {
@@ -187,5 +233,31 @@ impl<'a> WeightRef<'a> {
             WeightRef::Bf16(data, _, cols) => data[row * cols + col].to_f32(),
             WeightRef::F16(data, _, cols) => data[row * cols + col].to_f32(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_rows_and_columns_are_where_they_say() {
+        let data: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let whole = MatRef::new(&data, 3, 4);
+        let part = whole.row_range(1..3).column_range(2..4);
+        assert_eq!((part.rows(), part.cols(), part.stride()), (2, 2, 4));
+        assert_eq!((part.row(0), part.row(1)), (&[6.0, 7.0][..], &[10.0, 11.0][..]));
+        let none = whole.row_range(3..3).column_range(4..4);
+        assert_eq!((none.rows(), none.cols()), (0, 0));
+    }
+
+    #[test]
+    fn the_last_rows_of_a_narrow_part_end_with_its_last_value() {
+        let mut data: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let mut whole = MatMut::new(&mut data, 3, 4);
+        let mut last = whole.column_range_mut(1..3);
+        let last = last.row_range_mut(1..3);
+        let rows: Vec<_> = last.into_rows().collect();
+        assert_eq!(rows, [&[5.0, 6.0], &[9.0, 10.0]]);
     }
 }

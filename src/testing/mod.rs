@@ -9,6 +9,7 @@
 mod bits;
 mod everywhere;
 mod finite_diff;
+mod golden;
 pub mod roofline;
 pub mod simd_operations;
 #[cfg(test)]
@@ -17,5 +18,6 @@ mod strategies;
 pub use bits::{assert_same_bits, canonical_bits};
 pub use everywhere::{THREAD_COUNTS, everywhere, on_threads};
 pub use finite_diff::{Estimate, adjoint_gap, directional_derivative};
+pub use golden::{Golden, GoldenSequence};
 #[cfg(test)]
 pub(crate) use strategies::{awkward, awkward_values, edge_length, moderate_values};

@@ -86,6 +86,27 @@ impl Checkpoint {
         self.find(name).ok_or_else(|| WeightsError::Missing { dir: self.dir.clone(), name: name.to_owned() })
     }
 
+    /// Brings all files into memory, calling `progress` with the bytes brought and their total now and then.
+    ///
+    /// # Errors
+    /// [`WeightsError::Changed`] naming a file that is shorter than it was when it was opened.
+    pub fn populate(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), WeightsError> {
+        /// Bytes between two calls of `progress`: 10 to 100 ms of reading.
+        const STEP: usize = 64 << 20;
+        let total = self.files.iter().map(|file| file.bytes().len() as u64).sum();
+        let mut done = 0;
+        for file in &self.files {
+            let bytes = file.bytes().len();
+            for start in (0..bytes).step_by(STEP) {
+                let end = bytes.min(start + STEP);
+                file.populate(start..end)?;
+                done += (end - start) as u64;
+                progress(done, total);
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that every file is still the one that was opened.
     ///
     /// # Errors

@@ -3,16 +3,24 @@
 //! *What must stay true.* A mapping is read-only and private. The file's identity (device, inode, size,
 //! time of modification) is taken from the open file before it is mapped and compared again by
 //! [`Mapping::check_unchanged`]: a page that another process rewrites changes under the mapping without a
-//! signal, so results are trusted only if the identity is the same afterwards.
+//! signal, so results are trusted only if the identity is the same afterwards. A page past the new end of a file
+//! that shrank is a SIGBUS: the handler installed here says which file and ends the process with code 74; it never
+//! returns to code that would have read the page.
 #![allow(unsafe_code, reason = "one of the four files where `unsafe` may stand")]
 
 use std::{
     fs::{File, Metadata},
-    os::unix::fs::MetadataExt,
+    ops::Range,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
+    ptr,
+    sync::{
+        Once,
+        atomic::{AtomicPtr, AtomicUsize, Ordering},
+    },
 };
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap, MmapOptions};
 
 use super::WeightsError;
 
@@ -42,6 +50,7 @@ pub struct Mapping {
     path: PathBuf,
     identity: Identity,
     map: Mmap,
+    watched: &'static Watched,
 }
 
 impl Mapping {
@@ -60,8 +69,9 @@ impl Mapping {
         // SAFETY: the map is private and never written, and its length is that of the open file. What no
         // program can exclude, another process changing the file, is what `check_unchanged` is for; any
         // bytes are valid values of the types that this floor reads.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Ok(Mapping { path: path.to_owned(), identity: Identity::of(&metadata), map })
+        let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(failed)?;
+        let watched = Watched::add(path, map.as_ptr_range());
+        Ok(Mapping { path: path.to_owned(), identity: Identity::of(&metadata), map, watched })
     }
 
     /// The file's path.
@@ -72,6 +82,21 @@ impl Mapping {
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Brings a range of the file into memory, so that a shrunken file or a failing disk is an error here and no signal
+    /// later. Where the kernel cannot say (before Linux 5.14), nothing is brought and nothing is wrong.
+    ///
+    /// # Errors
+    /// [`WeightsError::Changed`] if the file ends before the range does.
+    pub fn populate(&self, range: Range<usize>) -> Result<(), WeightsError> {
+        let cut_short = |error: &std::io::Error| error.raw_os_error() == Some(libc::EFAULT);
+        match self.map.advise_range(Advice::PopulateRead, range.start, range.len()) {
+            Err(error) if cut_short(&error) => {
+                Err(WeightsError::Changed { path: self.path.clone(), what: "it ends too early, or cannot be read" })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The file as it was when it was mapped.
@@ -97,5 +122,116 @@ impl Mapping {
         } else {
             Ok(())
         }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.watched.end.store(0, Ordering::Release);
+    }
+}
+
+/// A mapped range that the signal handler knows: a node of a list that only grows, since a handler may be walking it.
+#[derive(Debug)]
+struct Watched {
+    start: usize,
+    /// 0 once the file is unmapped.
+    end: AtomicUsize,
+    /// What the handler prints.
+    message: Vec<u8>,
+    next: *const Watched,
+}
+
+// SAFETY: a node is written before it is published and only its atomic field changes afterwards; `next` points to a
+// node that lives as long as the program.
+unsafe impl Sync for Watched {}
+// SAFETY: as for `Sync`.
+unsafe impl Send for Watched {}
+
+static NEWEST: AtomicPtr<Watched> = AtomicPtr::new(ptr::null_mut());
+
+impl Watched {
+    /// Lets the signal handler know a mapping. About 200 bytes stay allocated for good.
+    fn add(path: &Path, range: Range<*const u8>) -> &'static Watched {
+        static HANDLER: Once = Once::new();
+        HANDLER.call_once(|| {
+            // SAFETY: the action allocates nothing, takes no lock and calls `write` and `_exit` only.
+            let installed = unsafe { signal_hook_registry::register_sigaction(libc::SIGBUS, on_bus_error) };
+            // Without a handler the signal still ends the process, only with fewer words.
+            drop(installed);
+        });
+        let mut message = b"zofo: ".to_vec();
+        message.extend_from_slice(path.as_os_str().as_bytes());
+        message.extend_from_slice(b" shrank or cannot be read any more while it was in use\n");
+        let node = Box::leak(Box::new(Watched {
+            start: range.start as usize,
+            end: AtomicUsize::new(range.end as usize),
+            message,
+            next: NEWEST.load(Ordering::Acquire),
+        }));
+        while let Err(newer) = NEWEST.compare_exchange(node.next.cast_mut(), node, Ordering::AcqRel, Ordering::Acquire)
+        {
+            node.next = newer;
+        }
+        node
+    }
+}
+
+/// Runs in a signal handler: names the file that holds the address, and ends the process.
+fn on_bus_error(info: &libc::siginfo_t) {
+    // SAFETY: for SIGBUS the kernel sets the address.
+    let address = unsafe { info.si_addr() } as usize;
+    let mut node = NEWEST.load(Ordering::Acquire).cast_const();
+    // SAFETY: nodes are published complete and never freed.
+    while let Some(watched) = unsafe { node.as_ref() } {
+        if (watched.start..watched.end.load(Ordering::Acquire)).contains(&address) {
+            // SAFETY: the message is a live allocation of this length.
+            unsafe { libc::write(libc::STDERR_FILENO, watched.message.as_ptr().cast(), watched.message.len()) };
+            // SAFETY: `_exit` may be called from a handler and does not return.
+            unsafe { libc::_exit(EXIT_IO) };
+        }
+        node = watched.next;
+    }
+    // Not a page of ours: the instruction is repeated under the default action, which ends the process.
+    // SAFETY: `signal` may be called from a handler.
+    unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+}
+
+/// `EX_IOERR`, the exit code of failed input and output.
+const EXIT_IO: i32 = 74;
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process::Command};
+
+    use super::*;
+
+    /// Names the file for the process that a test starts.
+    const SHRINKING: &str = "ZOFO_TEST_SHRINKING_FILE";
+
+    #[test]
+    fn a_file_that_shrinks_under_its_mapping_ends_the_process_with_its_name_and_code_74() {
+        if let Some(path) = env::var_os(SHRINKING) {
+            // The process that dies.
+            let mapping = Mapping::open(Path::new(&path)).expect("a file");
+            File::options().write(true).open(&path).and_then(|file| file.set_len(1)).expect("a shorter file");
+            let error = mapping.populate(0..mapping.bytes().len()).expect_err("a page that is gone");
+            eprintln!("{error}");
+            std::hint::black_box(mapping.bytes()[50_000]);
+            panic!("read a page that is gone");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("model.safetensors");
+        fs::write(&path, vec![1; 100_000]).expect("a file");
+        let name = "a_file_that_shrinks_under_its_mapping_ends_the_process_with_its_name_and_code_74";
+        let output = Command::new(env::current_exe().expect("this test"))
+            .args([name, "--nocapture"])
+            .env(SHRINKING, &path)
+            .output()
+            .expect("this test again");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(EXIT_IO), "{stderr}");
+        assert!(stderr.contains("model.safetensors changed while it was in use: it ends too early"), "{stderr}");
+        assert!(stderr.contains("model.safetensors shrank"), "{stderr}");
     }
 }

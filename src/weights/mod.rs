@@ -16,6 +16,7 @@ mod error;
 pub mod header;
 pub mod index;
 mod mapping;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -23,3 +24,4 @@ pub use checkpoint::{Checkpoint, Tensor};
 pub use error::{HeaderProblem, IndexProblem, WeightsError};
 pub use header::{Entry, StoredType};
 pub use mapping::{Identity, Mapping};
+pub use store::Store;

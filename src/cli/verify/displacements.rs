@@ -6,7 +6,10 @@ use super::{
     kernels::check,
 };
 use crate::{
-    direction::{Dense, Perturbed, Term, materialize},
+    direction::{
+        fuse::{Dense, Perturbed, Term},
+        materialize,
+    },
     kernels::{
         Context,
         matmul::{self, backward, low_rank},

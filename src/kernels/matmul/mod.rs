@@ -33,6 +33,7 @@ pub use panel::{DEPTH_BLOCK, PanelSource};
 
 use blocking::Region;
 use pack::{Format, Left, PackRows};
+use panel::ByInput;
 use schedule::Product;
 use tile::{Start, TileShape};
 
@@ -51,6 +52,17 @@ use crate::{
 /// If the shapes do not fit.
 pub fn forward<W: PanelSource>(cx: &Context, x: MatRef<'_>, w: &W, bias: Option<&[f32]>, y: MatMut<'_>) {
     multiply(cx, Left::Rows(x), w, None, Chain { start: Start::Zero, bias }, y);
+}
+
+/// `y = x W (+ bias)` for a weight stored `[k, n]`, inputs by outputs, as GPT-2's `Conv1D` stores them: the same
+/// chains as [`forward`] over the transposed weight.
+///
+/// Shapes: `x` is `[branches · m, k]`, `w` is `[k, n]`, `bias` is `[n]`, `y` is `[branches · m, n]`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn forward_transposed<W: PanelSource>(cx: &Context, x: MatRef<'_>, w: &W, bias: Option<&[f32]>, y: MatMut<'_>) {
+    multiply(cx, Left::Rows(x), &ByInput(w), None, Chain { start: Start::Zero, bias }, y);
 }
 
 /// Where the chains of a product begin and what is added at their end.

@@ -35,6 +35,10 @@ pub fn value_and_slope<R: Real>(activation: Activation, x: R) -> (R, R) {
             let value = x * share;
             (value, value.mul_add(one - share, share))
         }
+        Activation::Tanh => {
+            let value = x.tanh();
+            (value, (-value).mul_add(value, one))
+        }
     }
 }
 

@@ -1,0 +1,178 @@
+//! What several displacements, evaluated in one pass, make of one parameter.
+//!
+//! A *lane* is one displacement of a pass. The rows of all lanes are stacked, those of lane 0 first, and a matrix is
+//! packed once for all of them: terms that lanes share (a ± pair shares its direction) are generated once.
+//!
+//! *What must stay true* (contract C1). A lane's result has the bits it has alone: sharing changes who generates a
+//! value, never an operation.
+
+use std::{borrow::Cow, sync::Arc};
+
+use rayon::prelude::*;
+
+use super::{Direction, Displacement, Param, ParamId, fuse};
+use crate::{
+    kernels::{
+        Context,
+        cross_entropy::{Sums, Targets},
+        elementwise, head, matmul,
+    },
+    tensor::{MatMut, MatRef, WeightRef},
+};
+
+/// How a linear layer's weight is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stored {
+    /// `[out, in]`, as PyTorch's `Linear`.
+    OutIn,
+    /// `[in, out]`, as GPT-2's `Conv1D`.
+    InOut,
+}
+
+/// One parameter as every lane sees it: the directions that any lane adds to it, each with its coefficient in each
+/// lane.
+#[derive(Clone, Debug)]
+pub struct Moves<'a> {
+    lanes: usize,
+    directions: Vec<fuse::Dense<'a>>,
+    /// One per direction, each with a value per lane.
+    coefficients: Vec<Vec<f32>>,
+}
+
+impl<'a> Moves<'a> {
+    /// What `lanes` add to parameter `id`.
+    ///
+    /// # Panics
+    /// If explicit values have not the parameter's shape.
+    pub fn of(lanes: &'a [Displacement], id: ParamId, param: &Param) -> Self {
+        let mut merged: Vec<(&Arc<super::DirectionSet>, &Direction, Vec<f32>)> = Vec::new();
+        for (lane, displacement) in lanes.iter().enumerate() {
+            // A shared term keeps its place only if that does not overtake an earlier term of this lane.
+            let mut from = 0;
+            for term in displacement.terms.iter().filter(|term| term.coefficient != 0.0) {
+                let Some(direction) = term.set.get(id) else { continue };
+                let shared = (from..merged.len()).find(|&at| Arc::ptr_eq(merged[at].0, &term.set));
+                let at = shared.unwrap_or_else(|| {
+                    merged.push((&term.set, direction, vec![0.0; lanes.len()]));
+                    merged.len() - 1
+                });
+                merged[at].2[lane] = term.coefficient;
+                from = at + 1;
+            }
+        }
+        let (rows, cols) = (param.rows(), param.cols());
+        let dense = |direction: &'a Direction| match direction {
+            Direction::Dense { key, law } => fuse::Dense::Noise(key.tensor(param.noise_name()), *law),
+            Direction::Explicit(values) => fuse::Dense::Explicit(MatRef::new(values, rows, cols)),
+        };
+        let directions = merged.iter().map(|(_, direction, _)| dense(direction)).collect();
+        let coefficients = merged.into_iter().map(|(_, _, coefficients)| coefficients).collect();
+        Moves { lanes: lanes.len(), directions, coefficients }
+    }
+
+    /// Whether no lane moves the parameter.
+    pub fn is_empty(&self) -> bool {
+        self.directions.is_empty()
+    }
+
+    fn terms(&self) -> Vec<fuse::Term<'_>> {
+        let pairs = self.directions.iter().zip(&self.coefficients);
+        pairs.map(|(&direction, coefficients)| fuse::Term { direction, coefficients, mask: None }).collect()
+    }
+
+    /// Calls `with` with the parameter as a matmul operand: the stored weight itself if nothing moves it, else one
+    /// branch a lane.
+    fn operand<T>(&self, weight: WeightRef<'_>, with: impl FnOnce(fuse::Perturbed<'_>) -> T) -> T {
+        let terms = self.terms();
+        with(fuse::Perturbed::new(weight, &terms, if terms.is_empty() { 1 } else { self.lanes }))
+    }
+
+    /// `y = x Wᵀ (+ bias)` in every lane: `x` `[lanes · m, k]`, `y` `[lanes · m, n]`. Where nothing moves the weight
+    /// any number of rows will do.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn linear(
+        &self,
+        cx: &Context,
+        x: MatRef<'_>,
+        (weight, stored): (WeightRef<'_>, Stored),
+        bias: Option<&[f32]>,
+        y: MatMut<'_>,
+    ) {
+        self.operand(weight, |operand| match stored {
+            Stored::OutIn => matmul::forward(cx, x, &operand, bias, y),
+            Stored::InOut => matmul::forward_transposed(cx, x, &operand, bias, y),
+        });
+    }
+
+    /// The loss of every lane whose logits are `x Wᵀ (+ bias)`, block of rows by block of rows: one answer a lane, or
+    /// one for all rows where nothing moves the weight. Shapes as in [`head::forward`].
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn losses(
+        &self,
+        cx: &Context,
+        x: MatRef<'_>,
+        weight: WeightRef<'_>,
+        bias: Option<&[f32]>,
+        targets: &Targets<'_>,
+    ) -> Vec<Sums> {
+        self.operand(weight, |operand| head::forward(cx, x, &operand, bias, targets))
+    }
+
+    /// Rows `ids` of the table in every lane: `y` `[lanes · ids.len(), D]`, or `[ids.len(), D]` where nothing moves it.
+    ///
+    /// # Panics
+    /// If an id is not below the table's rows or `y` has another shape.
+    pub fn gather(&self, cx: &Context, table: WeightRef<'_>, ids: &[u32], y: MatMut<'_>) {
+        let lanes = if self.is_empty() { 1 } else { self.lanes };
+        let (rows, cols) = (table.rows(), table.cols());
+        assert!(
+            y.rows() == lanes * ids.len() && y.cols() == cols,
+            "rows of a table [{rows}, {cols}] for {} ids in {lanes} lanes into y [{}, {}]",
+            ids.len(),
+            y.rows(),
+            y.cols()
+        );
+        let out: Vec<_> = y.into_rows().enumerate().collect();
+        out.into_par_iter().for_each(|(at, out)| {
+            let (lane, row) = (at / ids.len(), ids[at % ids.len()] as usize);
+            assert!(row < rows, "id {row} in a table [{rows}, {cols}]");
+            out.iter_mut().enumerate().for_each(|(col, out)| *out = table.at(row, col));
+            self.displace_row(cx, lane, row, out);
+        });
+    }
+
+    /// A parameter's values in each lane, or once if nothing moves it: for vectors.
+    pub fn values<'v>(&self, cx: &Context, values: &'v [f32]) -> Vec<Cow<'v, [f32]>> {
+        if self.is_empty() {
+            return vec![Cow::Borrowed(values)];
+        }
+        let moved = |lane| {
+            let mut moved = values.to_vec();
+            self.displace_row(cx, lane, 0, &mut moved);
+            Cow::Owned(moved)
+        };
+        (0..self.lanes).map(moved).collect()
+    }
+
+    /// `out = fma(c, z[row], out)` for every term of `lane`.
+    fn displace_row(&self, cx: &Context, lane: usize, row: usize, out: &mut [f32]) {
+        for (direction, coefficients) in self.directions.iter().zip(&self.coefficients) {
+            let c = coefficients[lane];
+            if c == 0.0 {
+                continue;
+            }
+            match direction {
+                fuse::Dense::Noise(noise, law) => {
+                    let mut z = vec![0.0; out.len()];
+                    noise.fill(cx.isa, *law, row as u64..row as u64 + 1, 0..out.len(), &mut z);
+                    elementwise::axpy(cx, c, &z, out);
+                }
+                fuse::Dense::Explicit(values) => elementwise::axpy(cx, c, values.row(row), out),
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Losses over the logits of a model: which rows are read, against which labels, summed how.
+//!
+//! *What it is.* [`Labelled`] turns the labels of a batch into the rows that the head is asked for; [`losses`] is the
+//! pass that reads them, in every lane; [`generate`] goes the other way, from logits to text.
+//!
+//! *What it is not.* No templates and no metrics of answers (`task`). *What must stay true* (contract C1): an
+//! example's loss is one f64 chain over its labelled rows, the total one over examples in batch order; the mean is
+//! one division at the end.
+
+mod generation;
+mod sampling;
+
+pub use generation::{GenerationError, generate};
+pub use sampling::{NotANumber, Sampler};
+
+use crate::{
+    direction::Displacement,
+    kernels::{
+        Context,
+        cross_entropy::{Sums, Targets, Vocabulary},
+    },
+    model::{ArchSpec, Batch, Head, Model, ModelError},
+    tensor::Sequences,
+};
+
+/// The rows of a batch whose logits have a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    rows: Vec<usize>,
+    labels: Vec<Option<u32>>,
+    examples: Sequences,
+    width: usize,
+}
+
+/// Labels that do not fit a batch or a model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabelError {
+    /// There is not one label for each token (each sequence, for a classifier).
+    #[error("{found} labels for a batch that has {expected}")]
+    Count {
+        /// Labels given.
+        found: usize,
+        /// Tokens, or sequences.
+        expected: usize,
+    },
+    /// A label that is no column of the logits.
+    #[error("label {found} of {what} {index}: the model has {width} of them")]
+    Range {
+        /// The label.
+        found: u32,
+        /// `token` or `sequence`.
+        what: &'static str,
+        /// Its number in the batch.
+        index: usize,
+        /// `vocab_size`, or classes.
+        width: usize,
+    },
+    /// No label at all: a mean over nothing.
+    #[error("no labelled position: every label is -100, or every sequence too short to predict from")]
+    None,
+}
+
+impl Labelled {
+    /// The rows that a model of `spec` reads for `labels`: one per token of `batch`, `None` where there is no loss
+    /// (causal models predict the label of a token from the row before it, within its sequence), or one per sequence
+    /// for a classifier.
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub fn of(spec: &ArchSpec, batch: &Batch, labels: &[Option<u32>]) -> Result<Labelled, LabelError> {
+        let sequences = batch.sequences();
+        let (what, width, expected) = match spec.head {
+            Head::Classifier { labels } => ("sequence", labels, sequences.len()),
+            _ => ("token", spec.vocab_size, batch.tokens()),
+        };
+        if labels.len() != expected {
+            return Err(LabelError::Count { found: labels.len(), expected });
+        }
+        let beyond = |label: &Option<u32>| label.filter(|&label| label as usize >= width);
+        if let Some((index, found)) = labels.iter().enumerate().find_map(|(i, label)| Some((i, beyond(label)?))) {
+            return Err(LabelError::Range { found, what, index, width });
+        }
+        let mut labelled =
+            Labelled { rows: Vec::new(), labels: Vec::new(), examples: Sequences::from_lengths([]), width };
+        let mut lengths = Vec::with_capacity(sequences.len());
+        for (sequence, rows) in sequences.iter().enumerate() {
+            let before = labelled.rows.len();
+            match spec.head {
+                Head::Classifier { .. } if !rows.is_empty() => labelled.add(rows.start, labels[sequence]),
+                Head::Classifier { .. } => {}
+                Head::CausalLm { .. } | Head::None if spec.is_causal() => {
+                    rows.clone().skip(1).for_each(|row| labelled.add(row - 1, labels[row]));
+                }
+                _ => rows.clone().for_each(|row| labelled.add(row, labels[row])),
+            }
+            lengths.push(labelled.rows.len() - before);
+        }
+        labelled.examples = Sequences::from_lengths(lengths);
+        if labelled.rows.is_empty() { Err(LabelError::None) } else { Ok(labelled) }
+    }
+
+    fn add(&mut self, row: usize, label: Option<u32>) {
+        if label.is_some() {
+            self.rows.push(row);
+            self.labels.push(label);
+        }
+    }
+
+    /// How many positions have a label.
+    pub fn count(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+/// The losses of the labelled rows of `batch` in every lane, from one pass over the weights; `Sums::total` divided by
+/// `Labelled::count` is the mean loss in nats.
+///
+/// # Errors
+/// [`ModelError`] if the batch does not fit the model, or the model has no head.
+pub fn losses(
+    model: &Model,
+    cx: &Context,
+    batch: &Batch,
+    labelled: &Labelled,
+    lanes: &[Displacement],
+) -> Result<Vec<Sums>, ModelError> {
+    let hidden = model.forward(cx, batch, lanes, None, None)?;
+    let vocabulary = Vocabulary::Full(labelled.width);
+    let targets = Targets { vocabulary, labels: &labelled.labels, examples: &labelled.examples };
+    model.losses(cx, &hidden, lanes, &labelled.rows, &targets)
+}

@@ -1,0 +1,340 @@
+//! The forward pass against transformers' numbers, and against itself: lanes, batches, caches, instruction sets.
+
+use std::sync::Arc;
+
+use zofo::{
+    direction::{Direction, DirectionSet, Displacement},
+    kernels::{Context, cross_entropy::Vocabulary},
+    model::{Batch, Head, KvCache, Model},
+    noise::{Law, NoiseKey, Role},
+    objective::{Labelled, losses},
+    simd::Isa,
+    tensor::MatRef,
+    testing::{Golden, GoldenSequence, THREAD_COUNTS, assert_same_bits, on_threads},
+};
+
+/// Checkpoint and the folder of its golden numbers.
+const CHECKPOINTS: [(&str, &str); 12] = [
+    ("bert-cls", "bert-cls"),
+    ("bert-mlm", "bert-mlm"),
+    ("gpt2", "gpt2"),
+    ("llama", "llama"),
+    ("llama-bf16", "llama-bf16"),
+    ("llama-sharded", "llama"),
+    ("llama3-rope-tied", "llama3-rope-tied"),
+    ("mistral", "mistral"),
+    ("opt", "opt"),
+    ("opt-postln-proj", "opt-postln-proj"),
+    ("qwen2", "qwen2"),
+    ("roberta-cls", "roberta-cls"),
+];
+const MASKED: (&str, &str) = ("roberta-mlm", "roberta-mlm");
+
+fn checkpoints() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CHECKPOINTS.into_iter().chain([MASKED])
+}
+
+fn open(name: &str) -> Model {
+    Model::open(&Golden::dir(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn context() -> Context {
+    Context::new(Isa::fastest())
+}
+
+fn batch(sequences: &[GoldenSequence]) -> Batch {
+    Batch::new(sequences.iter().map(|sequence| &sequence.ids))
+}
+
+/// Labels as the objective wants them: one per token, or per sequence for a classifier.
+fn labels(golden: &Golden, side: &str, model: &Model, sequences: &[GoldenSequence]) -> Vec<Option<u32>> {
+    let raw: Vec<i64> = match model.spec().head {
+        Head::Classifier { .. } => golden.integers(&format!("{side}.labels")).expect("class ids").1,
+        _ => sequences.iter().flat_map(|sequence| sequence.labels.clone()).collect(),
+    };
+    raw.into_iter().map(|raw| u32::try_from(raw).ok()).collect()
+}
+
+fn largest_difference(found: MatRef<'_>, row: usize, expected: &[f32]) -> f32 {
+    found.row(row).iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// The bounds for an f32 engine: 1e-4 for logits and hidden states, 1e-5 for losses.
+const LOGITS: f32 = 1e-4;
+const LOSS: f64 = 1e-5;
+
+#[test]
+fn hidden_states_are_those_of_transformers_layer_by_layer() {
+    for (name, recorded) in checkpoints() {
+        let (model, golden) = (open(name), Golden::open(recorded));
+        let sequences = golden.sequences("right").expect("right padding");
+        let mut compared = 0;
+        let mut check = |layer: usize, rows: MatRef<'_>| {
+            let Some((shape, expected)) = golden.floats(&format!("right.hidden.{layer}")) else { return };
+            compared += 1;
+            let (cols, width) = (shape[1], shape[2]);
+            assert_eq!(rows.cols(), width, "{name}: width after {layer}");
+            let mut row = 0;
+            for (b, sequence) in sequences.iter().enumerate() {
+                for column in &sequence.columns {
+                    let at = (b * cols + column) * width;
+                    let difference = largest_difference(rows, row, &expected[at..at + width]);
+                    assert!(difference <= LOGITS, "{name}: after {layer}, sequence {b} column {column}: {difference}");
+                    row += 1;
+                }
+            }
+        };
+        let lanes = [Displacement::default()];
+        model.forward(&context(), &batch(&sequences), &lanes, None, Some(&mut check)).expect("a forward pass");
+        assert!(compared == 3 || name == "llama-bf16", "{name}: {compared} layers were recorded");
+    }
+}
+
+#[test]
+fn logits_and_losses_are_those_of_transformers_whichever_side_was_padded() {
+    for (name, recorded) in checkpoints() {
+        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
+        for side in ["right", "left"] {
+            let Some(sequences) = golden.sequences(side) else { continue };
+            let (batch, lanes) = (batch(&sequences), [Displacement::default()]);
+            let hidden = model.forward(&cx, &batch, &lanes, None, None).expect("a forward pass");
+            let (shape, expected) = golden.floats(&format!("{side}.logits")).expect("recorded logits");
+            let width = shape[shape.len() - 1];
+            let classes = matches!(model.spec().head, Head::Classifier { .. });
+            let rows: Vec<usize> = if classes {
+                batch.sequences().iter().map(|rows| rows.start).collect()
+            } else {
+                (0..batch.tokens()).collect()
+            };
+            let logits = model.logits(&cx, &hidden, &lanes, &rows, Vocabulary::Full(width)).expect("a head");
+            let places: Vec<usize> = if classes {
+                (0..sequences.len()).collect()
+            } else {
+                let place =
+                    |(b, s): (usize, &GoldenSequence)| s.columns.iter().map(|c| b * shape[1] + c).collect::<Vec<_>>();
+                sequences.iter().enumerate().flat_map(place).collect()
+            };
+            for (row, place) in places.into_iter().enumerate() {
+                let difference = largest_difference(logits.lane(0), row, &expected[place * width..(place + 1) * width]);
+                assert!(difference <= LOGITS, "{name} {side}: logits of row {row}: {difference}");
+            }
+            let labels = labels(&golden, side, &model, &sequences);
+            let labelled = Labelled::of(model.spec(), &batch, &labels).expect("labels");
+            let sums = losses(&model, &cx, &batch, &labelled, &lanes).expect("losses");
+            let loss = sums[0].total / labelled.count() as f64;
+            let expected = f64::from(golden.floats(&format!("{side}.loss")).expect("a recorded loss").1[0]);
+            assert!((loss - expected).abs() <= LOSS, "{name} {side}: loss {loss}, recorded {expected}");
+        }
+    }
+}
+
+/// Everything that a model answers for a batch: the logits of all rows (of classes) in every lane, and the losses.
+fn answers(
+    model: &Model,
+    cx: &Context,
+    batch: &Batch,
+    labels: &[Option<u32>],
+    lanes: &[Displacement],
+) -> Vec<Vec<f32>> {
+    let hidden = model.forward(cx, batch, lanes, None, None).expect("a forward pass");
+    let (rows, width): (Vec<usize>, usize) = match model.spec().head {
+        Head::Classifier { labels } => (batch.sequences().iter().map(|rows| rows.start).collect(), labels),
+        _ => ((0..batch.tokens()).collect(), model.spec().vocab_size),
+    };
+    let logits = model.logits(cx, &hidden, lanes, &rows, Vocabulary::Full(width)).expect("a head");
+    let labelled = Labelled::of(model.spec(), batch, labels).expect("labels");
+    let sums = losses(model, cx, batch, &labelled, lanes).expect("losses");
+    let halves = |loss: f64| [(loss.to_bits() >> 32) as u32, loss.to_bits() as u32].map(f32::from_bits);
+    (0..lanes.len())
+        .map(|lane| {
+            let rows = (0..rows.len()).flat_map(|row| logits.lane(lane).row(row).to_vec());
+            rows.chain(sums[lane].per_example.iter().copied().chain([sums[lane].total]).flat_map(halves)).collect()
+        })
+        .collect()
+}
+
+/// A displacement of every parameter by noise, and one of each single parameter in turn.
+fn displacements(model: &Model) -> Vec<Displacement> {
+    let noise = |probe| Direction::Dense { key: NoiseKey::new(7, 1, Role::Dense, probe), law: Law::Gaussian };
+    let all = Arc::new(DirectionSet::new(model.store().params().iter().map(|(id, _)| (id, noise(0)))));
+    let mut lanes = vec![Displacement::along(&all, 1e-2), Displacement::along(&all, -1e-2)];
+    for (id, param) in model.store().params().iter() {
+        let values: Arc<[f32]> = (0..param.elements()).map(|i| (i % 7) as f32 * 0.25 - 0.75).collect();
+        let one = Arc::new(DirectionSet::new([(id, Direction::Explicit(values))]));
+        let mut both = Displacement::along(&one, 0.125);
+        both.terms.extend(Displacement::along(&all, 3e-3).terms);
+        lanes.push(if id.index() % 2 == 0 { Displacement::along(&one, 0.5) } else { both });
+    }
+    lanes
+}
+
+/// The model with a displacement written into its weights: the slow truth.
+fn displaced(name: &str, displacement: &Displacement) -> Model {
+    let mut model = open(name);
+    let ids: Vec<_> = model.store().params().iter().map(|(id, param)| (id, param.clone())).collect();
+    for (id, param) in ids {
+        let values = model.store_mut().own(id);
+        for term in &displacement.terms {
+            match term.set.get(id) {
+                None => {}
+                Some(Direction::Explicit(z)) => {
+                    values.iter_mut().zip(z.iter()).for_each(|(v, z)| *v = term.coefficient.mul_add(*z, *v));
+                }
+                Some(Direction::Dense { key, law }) => {
+                    let noise = key.tensor(param.noise_name());
+                    for (at, value) in values.iter_mut().enumerate() {
+                        let z = noise.at(*law, (at / param.cols()) as u64, at % param.cols());
+                        *value = term.coefficient.mul_add(z, *value);
+                    }
+                }
+            }
+        }
+    }
+    model
+}
+
+#[test]
+fn displaced_lanes_of_one_pass_have_the_bits_of_displaced_weights() {
+    for (name, recorded) in checkpoints() {
+        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
+        let sequences = golden.sequences("right").expect("right padding");
+        let (batch, labels) = (batch(&sequences), labels(&golden, "right", &model, &sequences));
+        let mut lanes = displacements(&model);
+        lanes.push(Displacement::default());
+        let together = answers(&model, &cx, &batch, &labels, &lanes);
+        for (lane, found) in lanes.iter().zip(&together) {
+            let alone = displaced(name, lane);
+            let expected = answers(&alone, &cx, &batch, &labels, &[Displacement::default()]);
+            assert_same_bits(found, &expected[0], format_args!("{name}: {lane:?}"));
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_and_threads_change_no_bit() {
+    for (name, recorded) in checkpoints() {
+        let (model, golden) = (open(name), Golden::open(recorded));
+        let sequences = golden.sequences("right").expect("right padding");
+        let (batch, labels) = (batch(&sequences), labels(&golden, "right", &model, &sequences));
+        let lanes = &displacements(&model)[..3];
+        let expected = answers(&model, &Context::new(Isa::fastest()), &batch, &labels, lanes);
+        for isa in Isa::available() {
+            for threads in THREAD_COUNTS {
+                let found = on_threads(threads, || answers(&model, &Context::new(isa), &batch, &labels, lanes));
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_same_bits(found, expected, format_args!("{name} on {isa}, {threads} threads"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_and_in_any_company() {
+    for (name, recorded) in checkpoints() {
+        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
+        let sequences = golden.sequences("right").expect("right padding");
+        let lanes = [Displacement::default()];
+        let logits = |batch: &Batch, rows: &[usize]| -> Vec<f32> {
+            let hidden = model.forward(&cx, batch, &lanes, None, None).expect("a forward pass");
+            let width = model.parts().head.expect("a head").last.outputs;
+            let logits = model.logits(&cx, &hidden, &lanes, rows, Vocabulary::Full(width)).expect("a head");
+            (0..rows.len()).flat_map(|row| logits.lane(0).row(row).to_vec()).collect()
+        };
+        let together = batch(&sequences);
+        for (sequence, rows) in sequences.iter().zip(together.sequences().iter()) {
+            let (first, all) = (rows.start, rows.clone().collect::<Vec<_>>());
+            let alone = logits(&Batch::new([&sequence.ids]), &(0..all.len()).collect::<Vec<_>>());
+            assert_same_bits(&logits(&together, &all), &alone, format_args!("{name}: rows from {first}"));
+        }
+    }
+}
+
+#[test]
+fn some_entries_of_the_vocabulary_have_the_bits_they_have_among_all() {
+    for (name, recorded) in checkpoints() {
+        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
+        if matches!(model.spec().head, Head::Classifier { .. }) {
+            continue;
+        }
+        let batch = batch(&golden.sequences("right").expect("right padding"));
+        let lanes = &displacements(&model)[..3];
+        let hidden = model.forward(&cx, &batch, lanes, None, None).expect("a forward pass");
+        let (rows, ids) = ([3, 0, 9], [95, 2, 17, 2]);
+        let all = model.logits(&cx, &hidden, lanes, &rows, Vocabulary::Full(model.spec().vocab_size)).expect("a head");
+        let some = model.logits(&cx, &hidden, lanes, &rows, Vocabulary::Only(&ids)).expect("a head");
+        for lane in 0..lanes.len() {
+            for row in 0..rows.len() {
+                let expected = ids.map(|id| all.lane(lane).row(row)[id as usize]);
+                assert_same_bits(some.lane(lane).row(row), &expected, format_args!("{name} lane {lane} row {row}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cache_changes_no_bit_however_the_tokens_are_cut() {
+    for (name, recorded) in checkpoints() {
+        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
+        if !model.spec().is_causal() {
+            continue;
+        }
+        let sequences = golden.sequences("right").expect("right padding");
+        let (lanes, whole) = ([Displacement::default()], batch(&sequences));
+        let expected = model.forward(&cx, &whole, &lanes, None, None).expect("a forward pass");
+        for cut in [1, 2, 3] {
+            let mut cache = KvCache::new(model.spec(), sequences.len());
+            for from in (0..10).step_by(cut) {
+                let pieces: Vec<&[u32]> =
+                    sequences.iter().map(|s| &s.ids[from.min(s.ids.len())..(from + cut).min(s.ids.len())]).collect();
+                let piece = Batch::new(&pieces);
+                let found = model.forward(&cx, &piece, &lanes, Some(&mut cache), None).expect("a forward pass");
+                for (rows, whole) in piece.sequences().iter().zip(whole.sequences().iter()) {
+                    for (i, row) in rows.enumerate() {
+                        let expected = expected.lane(0).row(whole.start + from + i);
+                        assert_same_bits(found.lane(0).row(row), expected, format_args!("{name} by {cut}: row {row}"));
+                    }
+                }
+            }
+            assert_eq!(cache.lengths(), sequences.iter().map(|s| s.ids.len()).collect::<Vec<_>>(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_are_those_of_transformers() {
+    for (name, recorded) in checkpoints() {
+        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
+        let Some((shape, expected)) = golden.integers("left.greedy") else { continue };
+        let sequences = golden.sequences("left").expect("left padding");
+        let lanes = [Displacement::default()];
+        let mut cache = KvCache::new(model.spec(), sequences.len());
+        let mut next: Vec<Vec<u32>> = sequences.into_iter().map(|sequence| sequence.ids).collect();
+        for step in 0..shape[1] {
+            let batch = Batch::new(&next);
+            let hidden = model.forward(&cx, &batch, &lanes, Some(&mut cache), None).expect("a forward pass");
+            let rows: Vec<usize> = batch.sequences().iter().map(|rows| rows.end - 1).collect();
+            let vocabulary = Vocabulary::Full(model.spec().vocab_size);
+            let logits = model.logits(&cx, &hidden, &lanes, &rows, vocabulary).expect("a head");
+            for (b, next) in next.iter_mut().enumerate() {
+                let row = logits.lane(0).row(b);
+                let best = (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a vocabulary");
+                assert_eq!(best as i64, expected[b * shape[1] + step], "{name}: sequence {b}, token {step}");
+                *next = vec![best as u32];
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_errors_that_name_the_place() {
+    let (model, cx, lanes) = (open("llama"), context(), [Displacement::default()]);
+    let error = |batch: Batch| model.forward(&cx, &batch, &lanes, None, None).err().expect("an error").to_string();
+    assert_eq!(
+        error(Batch::new([&[1_u32, 2][..], &[3, 96]])),
+        "token 96 at position 1 of sequence 1: the vocabulary ends at 96"
+    );
+    assert_eq!(error(Batch::new([vec![1; 65]])), "sequence 0 has 65 tokens, the model has positions for 64");
+    let empty = model.forward(&cx, &Batch::new([[0_u32; 0]]), &lanes, None, None).expect("an empty pass");
+    assert_eq!(empty.lane(0).rows(), 0);
+}
