@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use super::gguf::GgufProblem;
+
 /// Why a checkpoint, or a tensor of it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -83,6 +85,30 @@ pub enum WeightsError {
         path: PathBuf,
         /// Which of its facts differs.
         what: &'static str,
+    },
+    /// A GGUF file breaks the format, or holds what cannot be imported.
+    #[error("{}: {problem}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: GgufProblem,
+    },
+    /// A directory cannot be written where it was asked for.
+    #[error("cannot write a model to {}: {reason}", path.display())]
+    Target {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and the fix.
+        reason: &'static str,
+    },
+    /// A file cannot be written, synced or renamed.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
     },
 }
 
