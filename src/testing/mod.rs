@@ -9,6 +9,7 @@
 mod bits;
 mod everywhere;
 mod finite_diff;
+pub mod gguf;
 pub mod roofline;
 pub mod simd_operations;
 #[cfg(test)]

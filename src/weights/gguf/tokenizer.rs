@@ -61,9 +61,11 @@ impl<'a> Tokenizer<'a> {
     /// Reads the tokenizer for an embedding of `vocabulary` rows; `None` if the file has none.
     pub(super) fn read(gguf: &Gguf<'a>, vocabulary: usize) -> Result<Option<Self>, GgufProblem> {
         let metadata = &gguf.metadata;
-        let model = match metadata.text("tokenizer.ggml.model")? {
+        let byte_level = match metadata.text("tokenizer.ggml.model")? {
             None | Some("none" | "no_vocab") => return Ok(None),
-            Some(model) => model,
+            Some("gpt2") => true,
+            Some("llama") => false,
+            Some(other) => return Err(GgufProblem::TokenizerModel { found: other.chars().take(80).collect() }),
         };
         const TOKENS: &str = "tokenizer.ggml.tokens";
         let tokens = required(TOKENS, metadata.texts(TOKENS)?)?;
@@ -75,22 +77,18 @@ impl<'a> Tokenizer<'a> {
         let ids = ids(&tokens)?;
         let kinds = per_token("tokenizer.ggml.token_type", metadata.sizes("tokenizer.ggml.token_type")?, tokens.len())?;
         let kinds = kinds.unwrap_or_else(|| vec![NORMAL; tokens.len()]);
-        let (algorithm, merges, begins) = match model {
-            "gpt2" => {
-                const MERGES: &str = "tokenizer.ggml.merges";
-                let architecture = metadata.text("general.architecture")?.unwrap_or_default();
-                let pre = pre_tokenizer::find(metadata.text("tokenizer.ggml.pre")?, architecture)?;
-                let merges = listed_merges(&required(MERGES, metadata.texts(MERGES)?)?, &ids)?;
-                (Algorithm::ByteLevel(pre), merges, pre.begin)
-            }
-            "llama" => {
-                const SCORES: &str = "tokenizer.ggml.scores";
-                let scores = required(SCORES, per_token(SCORES, metadata.numbers(SCORES)?, tokens.len())?)?;
-                let space_prefix = metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-                let merges = pieces::merges(&tokens, &scores, |id| kinds[id] == NORMAL, &ids)?;
-                (Algorithm::SentencePiece { space_prefix }, merges, true)
-            }
-            other => return Err(GgufProblem::TokenizerModel { found: other.chars().take(80).collect() }),
+        let (algorithm, merges, begins) = if byte_level {
+            const MERGES: &str = "tokenizer.ggml.merges";
+            let architecture = metadata.text("general.architecture")?.unwrap_or_default();
+            let pre = pre_tokenizer::find(metadata.text("tokenizer.ggml.pre")?, architecture)?;
+            let merges = listed_merges(&required(MERGES, metadata.texts(MERGES)?)?, &ids)?;
+            (Algorithm::ByteLevel(pre), merges, pre.begin)
+        } else {
+            const SCORES: &str = "tokenizer.ggml.scores";
+            let scores = required(SCORES, per_token(SCORES, metadata.numbers(SCORES)?, tokens.len())?)?;
+            let space_prefix = metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+            let merges = pieces::merges(&tokens, &scores, |id| kinds[id] == NORMAL, &ids)?;
+            (Algorithm::SentencePiece { space_prefix }, merges, true)
         };
         let id = |name: &str| {
             let key = format!("tokenizer.ggml.{name}_token_id");

@@ -331,3 +331,6 @@ fn write_failed(path: &Path) -> impl FnOnce(io::Error) -> WeightsError {
     let path = path.to_owned();
     |source| WeightsError::Write { path, source }
 }
+
+#[cfg(test)]
+mod tests;
