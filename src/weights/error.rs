@@ -1,6 +1,9 @@
 //! What can be wrong with a checkpoint: always with the file, what was found and what was expected.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::gguf::GgufProblem;
 
@@ -110,6 +113,26 @@ pub enum WeightsError {
         /// What the system answered.
         source: io::Error,
     },
+}
+
+impl WeightsError {
+    /// The file or directory at fault.
+    pub fn path(&self) -> &Path {
+        match self {
+            WeightsError::NoWeights { dir: path, .. }
+            | WeightsError::Missing { dir: path, .. }
+            | WeightsError::Read { path, .. }
+            | WeightsError::NotAFile { path, .. }
+            | WeightsError::Header { path, .. }
+            | WeightsError::Index { path, .. }
+            | WeightsError::Shape { path, .. }
+            | WeightsError::Type { path, .. }
+            | WeightsError::Changed { path, .. }
+            | WeightsError::Gguf { path, .. }
+            | WeightsError::Target { path, .. }
+            | WeightsError::Write { path, .. } => path,
+        }
+    }
 }
 
 /// What is wrong with the header of a safetensors file.

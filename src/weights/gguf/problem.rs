@@ -8,7 +8,7 @@ use crate::tensor::DType;
 #[non_exhaustive]
 pub enum GgufProblem {
     /// The file does not start as GGUF does.
-    #[error("it starts with {found:02x?}, a GGUF file with the letters \"GGUF\"")]
+    #[error("it is no GGUF file: it starts with the bytes {found:02x?}, expected the letters \"GGUF\"")]
     Magic {
         /// The first bytes.
         found: Vec<u8>,
