@@ -6,7 +6,10 @@ use miette::Diagnostic;
 use serde_json::{Value, json};
 
 use super::Exit;
-use crate::simd::{Isa, IsaError};
+use crate::{
+    simd::{Isa, IsaError},
+    weights::WeightsError,
+};
 
 /// Everything that ends a command before its result.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -39,6 +42,10 @@ pub(super) enum Failure {
     #[error("the loss of step {step} is {loss}")]
     #[diagnostic(code(non_finite), help("`zofo verify` checks this CPU"))]
     NonFinite { step: u64, loss: f64 },
+    /// A model's files cannot be read, written or understood.
+    #[error(transparent)]
+    #[diagnostic(code(weights))]
+    Weights(#[from] WeightsError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output")]
     #[diagnostic(code(io))]
@@ -70,6 +77,7 @@ impl Failure {
             Failure::Threads { .. } | Failure::SubnormalsFlushed => Exit::Failed,
             Failure::NonFinite { .. } => Exit::NonFinite,
             Failure::Output { .. } => Exit::Io,
+            Failure::Weights(error) => weights_exit(error),
         }
     }
 
@@ -88,7 +96,32 @@ impl Failure {
             error["found"] = json!(found);
             error["available"] = json!(available);
         }
+        if let Failure::Weights(weights) = self {
+            error["path"] = json!(weights.path().display().to_string());
+        }
         json!({ "error": error })
+    }
+}
+
+/// A full disk is a plan that does not fit, a target that may not be written an argument that cannot be meant.
+fn weights_exit(error: &WeightsError) -> Exit {
+    match error {
+        WeightsError::Write { source, .. }
+            if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&source.kind()) =>
+        {
+            Exit::DoesNotFit
+        }
+        WeightsError::Read { .. } | WeightsError::Write { .. } => Exit::Io,
+        WeightsError::Target { .. } => Exit::Usage,
+        WeightsError::Changed { .. } => Exit::InputChanged,
+        WeightsError::NoWeights { .. }
+        | WeightsError::NotAFile { .. }
+        | WeightsError::Header { .. }
+        | WeightsError::Index { .. }
+        | WeightsError::Missing { .. }
+        | WeightsError::Shape { .. }
+        | WeightsError::Type { .. }
+        | WeightsError::Gguf { .. } => Exit::Failed,
     }
 }
 
@@ -106,6 +139,20 @@ mod tests {
         assert_eq!(json["error"]["available"][0], "portable-soft");
         assert!(json["error"]["help"].as_str().is_some_and(|help| help.contains("drop --isa")), "{json}");
         assert_eq!(failure.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_models_file_error_has_its_own_exit_code_and_names_the_file() {
+        let write = |kind: io::ErrorKind| {
+            Failure::from(WeightsError::Write { path: "out/config.json".into(), source: kind.into() })
+        };
+        assert_eq!(write(io::ErrorKind::StorageFull).exit(), Exit::DoesNotFit);
+        assert_eq!(write(io::ErrorKind::PermissionDenied).exit(), Exit::Io);
+        let changed = Failure::from(WeightsError::Changed { path: "m.gguf".into(), what: "it is gone" });
+        assert_eq!(changed.exit(), Exit::InputChanged);
+        let json = write(io::ErrorKind::StorageFull).to_json();
+        assert_eq!((&json["error"]["path"], &json["error"]["code"]), (&json!("out/config.json"), &json!("weights")));
+        assert_eq!(json["error"]["causes"].as_array().map(Vec::len), Some(1), "{json}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod console;
 mod demo;
 mod exit;
 mod failure;
+mod import;
 mod threads;
 mod verify;
 
@@ -28,6 +29,7 @@ Examples:
   zofo verify                        check that this CPU computes what every other CPU computes
   zofo verify --json                 the same for programs
   zofo --isa avx2 --threads 1 demo   the same bits, by other instructions on one core
+  zofo import MODEL.gguf DIRECTORY   make a Hugging Face directory of a GGUF file
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 non-finite loss, 4 input changed, 5 does not fit,
 6 output locked, 7 journal damaged, 74 I/O, 130 and 143 interrupted.";
@@ -62,6 +64,8 @@ struct Global {
 enum Command {
     /// Train a two-layer network on embedded points by zeroth-order steps; under a minute, no download
     Demo,
+    /// Make a Hugging Face directory, with tokenizer, of a GGUF file of llama.cpp
+    Import(import::Import),
     /// Check every kernel against its scalar definition on each instruction set of this CPU
     Verify,
 }
@@ -96,8 +100,9 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
     if !simd::subnormals_survive() {
         return Err(Failure::SubnormalsFlushed);
     }
-    match arguments.command {
+    match &arguments.command {
         Command::Demo => demo::run(&context, console),
+        Command::Import(arguments) => import::run(arguments, console),
         Command::Verify => verify::run(&context, console),
     }
 }

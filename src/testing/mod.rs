@@ -10,6 +10,7 @@ mod bits;
 mod everywhere;
 mod finite_diff;
 mod golden;
+pub mod gguf;
 pub mod roofline;
 pub mod simd_operations;
 #[cfg(test)]

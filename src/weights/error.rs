@@ -1,6 +1,11 @@
 //! What can be wrong with a checkpoint: always with the file, what was found and what was expected.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::gguf::GgufProblem;
 
 /// Why a checkpoint, or a tensor of it, cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +89,50 @@ pub enum WeightsError {
         /// Which of its facts differs.
         what: &'static str,
     },
+    /// A GGUF file breaks the format, or holds what cannot be imported.
+    #[error("{}: {problem}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: GgufProblem,
+    },
+    /// A directory cannot be written where it was asked for.
+    #[error("cannot write a model to {}: {reason}", path.display())]
+    Target {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and the fix.
+        reason: &'static str,
+    },
+    /// A file cannot be written, synced or renamed.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+impl WeightsError {
+    /// The file or directory at fault.
+    pub fn path(&self) -> &Path {
+        match self {
+            WeightsError::NoWeights { dir: path, .. }
+            | WeightsError::Missing { dir: path, .. }
+            | WeightsError::Read { path, .. }
+            | WeightsError::NotAFile { path, .. }
+            | WeightsError::Header { path, .. }
+            | WeightsError::Index { path, .. }
+            | WeightsError::Shape { path, .. }
+            | WeightsError::Type { path, .. }
+            | WeightsError::Changed { path, .. }
+            | WeightsError::Gguf { path, .. }
+            | WeightsError::Target { path, .. }
+            | WeightsError::Write { path, .. } => path,
+        }
+    }
 }
 
 /// What is wrong with the header of a safetensors file.

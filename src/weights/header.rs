@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
 use super::HeaderProblem;
+use crate::tensor::DType;
 
 /// Longest header that is read. The largest public models have some 100 KB a shard.
 const MAX_HEADER: usize = 8 << 20;
@@ -28,6 +29,27 @@ pub enum StoredType {
     F16,
     /// A type that zofo does not compute with, such as the I64 positions of old BERT checkpoints.
     Other(Dtype),
+}
+
+impl StoredType {
+    /// Bits of a value.
+    pub fn bits(self) -> usize {
+        match self {
+            StoredType::F32 => 32,
+            StoredType::Bf16 | StoredType::F16 => 16,
+            StoredType::Other(other) => other.bitsize(),
+        }
+    }
+}
+
+impl From<DType> for StoredType {
+    fn from(dtype: DType) -> StoredType {
+        match dtype {
+            DType::F32 => StoredType::F32,
+            DType::BF16 => StoredType::Bf16,
+            DType::F16 => StoredType::F16,
+        }
+    }
 }
 
 impl fmt::Display for StoredType {

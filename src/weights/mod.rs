@@ -2,7 +2,8 @@
 //!
 //! *What it is.* [`Checkpoint`] opens an unmodified Hugging Face directory, one safetensors file or
 //! several behind an index, and answers tensors by name; `header` is our stricter reading of the
-//! format, `mapping` the only place that maps a file.
+//! format, `mapping` the only place that maps a file. [`Export`] writes such a directory, whole or not at
+//! all; [`gguf`] makes one of a llama.cpp file.
 //!
 //! *What it is not.* It knows no architecture: which tensors there should be, and of which shape, is
 //! for `model`. It never reads pickle, and never writes where it reads.
@@ -13,6 +14,8 @@
 
 mod checkpoint;
 mod error;
+mod export;
+pub mod gguf;
 pub mod header;
 pub mod index;
 mod mapping;
@@ -22,6 +25,7 @@ mod tests;
 
 pub use checkpoint::{Checkpoint, Tensor};
 pub use error::{HeaderProblem, IndexProblem, WeightsError};
+pub use export::{COMPANIONS, Export, TensorPlan, TensorSink};
 pub use header::{Entry, StoredType};
 pub use mapping::{Identity, Mapping};
 pub use store::Store;
