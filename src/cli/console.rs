@@ -68,6 +68,11 @@ impl Console {
         }
     }
 
+    /// Whether a program reads the result.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Whether progress goes to a terminal, where drawing pays.
     pub(super) fn is_live(&self) -> bool {
         self.live

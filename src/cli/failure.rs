@@ -1,13 +1,17 @@
 //! Why a command could not do its work: for people by `miette`, for programs as JSON.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use miette::Diagnostic;
 use serde_json::{Value, json};
 
-use super::Exit;
+use super::{Exit, dump::Problem};
 use crate::{
+    model::ModelError,
+    objective::GenerationError,
     simd::{Isa, IsaError},
+    task::ReadError,
+    text::TextError,
     weights::WeightsError,
 };
 
@@ -46,6 +50,30 @@ pub(super) enum Failure {
     #[error(transparent)]
     #[diagnostic(code(weights))]
     Weights(#[from] WeightsError),
+    /// A model's configuration is not one that zofo computes, or an input does not fit the model.
+    #[error(transparent)]
+    #[diagnostic(code(model), help("`zofo list families` names what is supported"))]
+    Model(ModelError),
+    /// A tokenizer or chat template cannot be read or used.
+    #[error(transparent)]
+    #[diagnostic(code(text))]
+    Text(#[from] TextError),
+    /// A data file cannot be read.
+    #[error(transparent)]
+    #[diagnostic(code(data))]
+    Data(#[from] ReadError),
+    /// Tensors or labels that do not fit the model.
+    #[error("{}: {problem}", path.display())]
+    #[diagnostic(code(inputs))]
+    Inputs { path: PathBuf, problem: Problem },
+    /// No text came out of a model.
+    #[error(transparent)]
+    #[diagnostic(code(generation))]
+    Generation(GenerationError),
+    /// A result cannot be written.
+    #[error("cannot write {}", path.display())]
+    #[diagnostic(code(io))]
+    Write { path: PathBuf, source: io::Error },
     /// Standard output is closed or full.
     #[error("cannot write to standard output")]
     #[diagnostic(code(io))]
@@ -77,7 +105,13 @@ impl Failure {
             Failure::Threads { .. } | Failure::SubnormalsFlushed => Exit::Failed,
             Failure::NonFinite { .. } => Exit::NonFinite,
             Failure::Output { .. } => Exit::Io,
-            Failure::Weights(error) => weights_exit(error),
+            Failure::Weights(error) | Failure::Model(ModelError::Weights(error)) => weights_exit(error),
+            Failure::Model(ModelError::Read { .. }) | Failure::Data(ReadError::Read { .. }) | Failure::Write { .. } => {
+                Exit::Io
+            }
+            Failure::Text(error) => if error.is_io() { Exit::Io } else { Exit::Failed },
+            Failure::Generation(GenerationError::NotANumber(_)) => Exit::NonFinite,
+            Failure::Model(_) | Failure::Data(_) | Failure::Inputs { .. } | Failure::Generation(_) => Exit::Failed,
         }
     }
 
@@ -100,6 +134,24 @@ impl Failure {
             error["path"] = json!(weights.path().display().to_string());
         }
         json!({ "error": error })
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Failure {
+        match error {
+            ModelError::Weights(error) => Failure::Weights(error),
+            error => Failure::Model(error),
+        }
+    }
+}
+
+impl From<GenerationError> for Failure {
+    fn from(error: GenerationError) -> Failure {
+        match error {
+            GenerationError::Model(error) => error.into(),
+            error => Failure::Generation(error),
+        }
     }
 }
 

@@ -7,9 +7,15 @@
 
 mod console;
 mod demo;
+mod dump;
+mod evaluate;
 mod exit;
 mod failure;
+mod generate;
 mod import;
+mod inspect;
+mod list;
+mod load;
 mod threads;
 mod verify;
 
@@ -30,6 +36,9 @@ Examples:
   zofo verify --json                 the same for programs
   zofo --isa avx2 --threads 1 demo   the same bits, by other instructions on one core
   zofo import MODEL.gguf DIRECTORY   make a Hugging Face directory of a GGUF file
+  zofo inspect DIRECTORY             what the model is, and what it needs
+  zofo generate --model DIRECTORY --prompt \"The capital of France is\"
+  zofo evaluate --model DIRECTORY --task perplexity --data texts.jsonl
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 non-finite loss, 4 input changed, 5 does not fit,
 6 output locked, 7 journal damaged, 74 I/O, 130 and 143 interrupted.";
@@ -64,8 +73,18 @@ struct Global {
 enum Command {
     /// Train a two-layer network on embedded points by zeroth-order steps; under a minute, no download
     Demo,
+    /// Write logits or losses of given tokens to a safetensors file, to compare engines
+    Dump(dump::Arguments),
+    /// Score a model on a data file
+    Evaluate(evaluate::Arguments),
+    /// Go on from a prompt
+    Generate(generate::Arguments),
     /// Make a Hugging Face directory, with tokenizer, of a GGUF file of llama.cpp
     Import(import::Import),
+    /// Show what a model directory holds
+    Inspect(inspect::Arguments),
+    /// List what there is to choose from
+    List(list::Arguments),
     /// Check every kernel against its scalar definition on each instruction set of this CPU
     Verify,
 }
@@ -102,7 +121,12 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
     }
     match &arguments.command {
         Command::Demo => demo::run(&context, console),
+        Command::Dump(arguments) => dump::run(arguments, &context, console),
+        Command::Evaluate(arguments) => evaluate::run(arguments, &context, console),
+        Command::Generate(arguments) => generate::run(arguments, &context, console),
         Command::Import(arguments) => import::run(arguments, console),
+        Command::Inspect(arguments) => inspect::run(arguments, console),
+        Command::List(arguments) => list::run(arguments, console),
         Command::Verify => verify::run(&context, console),
     }
 }

@@ -5,7 +5,8 @@
 //! order of the registry and no fact about the machine: two machines that both pass print the same
 //! digest, and two that print different digests run different versions of zofo.
 //!
-//! To add a kernel is to add one [`Check`](check::Check) to its family's slice.
+//! To add a kernel is to add one [`Check`](check::Check) to its family's slice; to add a model family, one line in
+//! `models`.
 
 mod check;
 mod derivatives;
@@ -13,6 +14,7 @@ mod displacements;
 mod inputs;
 mod kernels;
 mod losses;
+mod models;
 mod numbers;
 mod registry;
 mod vector;

@@ -1,6 +1,6 @@
 //! Every check, in the order of the digest: lowest floor first, new checks at the end of their family.
 
-use super::{check::Check, derivatives, displacements, kernels, losses, numbers, vector};
+use super::{check::Check, derivatives, displacements, kernels, losses, models, numbers, vector};
 
 /// The families of checks.
 pub(super) const CHECKS: &[&[Check]] = &[
@@ -10,5 +10,6 @@ pub(super) const CHECKS: &[&[Check]] = &[
     losses::CHECKS,
     numbers::CHECKS,
     displacements::CHECKS,
+    models::CHECKS,
     derivatives::CHECKS,
 ];

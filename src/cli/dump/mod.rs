@@ -1,0 +1,118 @@
+//! `zofo dump`: numbers for comparison with any other engine.
+
+mod inputs;
+mod outputs;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::{Exit, Failure, console::Console, load};
+use crate::{
+    direction::Displacement,
+    kernels::{Context, cross_entropy::Vocabulary},
+    model::{Head, Model},
+    objective::{Labelled, losses},
+};
+use inputs::Inputs;
+
+pub(super) use inputs::Problem;
+use outputs::Values;
+
+/// What `zofo dump` takes.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// What to write
+    what: What,
+    /// Hugging Face model directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Safetensors with `input_ids` i64 [B,T] and, as wanted, `attention_mask`, `labels`, `direction.<parameter>`
+    #[arg(long, value_name = "FILE")]
+    inputs: PathBuf,
+    /// Safetensors to write: `logits` f32, or `loss` f64
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Also the loss at θ + ε · direction, for each of these ε
+    #[arg(long, value_name = "E1,E2", value_delimiter = ',', allow_negative_numbers = true)]
+    epsilon: Vec<f32>,
+}
+
+/// The numbers that can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// f32 [B,T,V], zero rows at padding; [B,C] for a classifier
+    Logits,
+    /// f64 [1], the mean over labelled positions; [1+E] with --epsilon
+    Loss,
+}
+
+/// Logit rows that exist beside the output at a time.
+const BLOCK: usize = 64;
+
+pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
+    let model = load::model(&arguments.model, console)?;
+    let failed = |problem| Failure::Inputs { path: arguments.inputs.clone(), problem };
+    let inputs = Inputs::read(&arguments.inputs, &model)?;
+    let values = match arguments.what {
+        What::Logits => logits(&model, cx, &inputs)?,
+        What::Loss => loss(&model, cx, &inputs, &arguments.epsilon).map_err(|error| match error {
+            LossFailure::Problem(problem) => failed(problem),
+            LossFailure::Other(failure) => *failure,
+        })?,
+    };
+    model.store().check_unchanged()?;
+    values.write(&arguments.output)?;
+    let result = json!({ "output": arguments.output, "tensor": values.name, "shape": values.shape });
+    console.result(&result, &format!("{}: {} {:?}", arguments.output.display(), values.name, values.shape))?;
+    Ok(Exit::Ok)
+}
+
+fn logits(model: &Model, cx: &Context, inputs: &Inputs) -> Result<Values, Failure> {
+    let lanes = [Displacement::default()];
+    let hidden = model.forward(cx, &inputs.batch, &lanes, None, None)?;
+    let [sequences, columns] = inputs.shape;
+    let (rows, places, shape): (Vec<usize>, Vec<usize>, Vec<usize>) = match model.spec().head {
+        Head::Classifier { labels } => {
+            let firsts = inputs.batch.sequences().iter().map(|rows| rows.start).collect();
+            (firsts, (0..sequences).collect(), vec![sequences, labels])
+        }
+        _ => {
+            let rows = (0..inputs.batch.tokens()).collect();
+            (rows, inputs.places.clone(), vec![sequences, columns, model.spec().vocab_size])
+        }
+    };
+    let width = shape[shape.len() - 1];
+    let mut values = vec![0.0_f32; shape.iter().product()];
+    for (rows, places) in rows.chunks(BLOCK).zip(places.chunks(BLOCK)) {
+        let logits = model.logits(cx, &hidden, &lanes, rows, Vocabulary::Full(width))?;
+        for (row, place) in places.iter().enumerate() {
+            values[place * width..(place + 1) * width].copy_from_slice(logits.lane(0).row(row));
+        }
+    }
+    Ok(Values::f32("logits", shape, values))
+}
+
+/// Why there is no loss.
+enum LossFailure {
+    Problem(Problem),
+    Other(Box<Failure>),
+}
+
+fn loss(model: &Model, cx: &Context, inputs: &Inputs, epsilon: &[f32]) -> Result<Values, LossFailure> {
+    let labels = inputs.labels.as_ref().ok_or(LossFailure::Problem(Problem::NoLabels))?;
+    let labelled = Labelled::of(model.spec(), &inputs.batch, labels)
+        .map_err(|error| LossFailure::Problem(Problem::Labels(error)))?;
+    let mut lanes = vec![Displacement::default()];
+    if !epsilon.is_empty() {
+        let [direction] = &inputs.directions[..] else {
+            return Err(LossFailure::Problem(Problem::Directions { found: inputs.directions.len() }));
+        };
+        lanes.extend(epsilon.iter().map(|&epsilon| Displacement::along(direction, epsilon)));
+    }
+    let sums = losses(model, cx, &inputs.batch, &labelled, &lanes)
+        .map_err(|error| LossFailure::Other(Box::new(Failure::from(error))))?;
+    let count = labelled.count() as f64;
+    Ok(Values::f64("loss", vec![lanes.len()], sums.iter().map(|sum| sum.total / count).collect()))
+}
