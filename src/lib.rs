@@ -14,4 +14,5 @@ pub mod simd;
 pub mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 pub mod weights;
