@@ -17,4 +17,5 @@ pub mod task;
 pub mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 pub mod weights;

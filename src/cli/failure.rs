@@ -106,12 +106,16 @@ impl Failure {
             Failure::NonFinite { .. } => Exit::NonFinite,
             Failure::Output { .. } => Exit::Io,
             Failure::Weights(error) | Failure::Model(ModelError::Weights(error)) => weights_exit(error),
-            Failure::Model(ModelError::Read { .. }) | Failure::Data(ReadError::Read { .. }) | Failure::Write { .. } => {
-                Exit::Io
-            }
-            Failure::Text(error) => if error.is_io() { Exit::Io } else { Exit::Failed },
+            Failure::Model(ModelError::Read { .. })
+            | Failure::Text(TextError::Read { .. })
+            | Failure::Data(ReadError::Read { .. })
+            | Failure::Write { .. } => Exit::Io,
             Failure::Generation(GenerationError::NotANumber(_)) => Exit::NonFinite,
-            Failure::Model(_) | Failure::Data(_) | Failure::Inputs { .. } | Failure::Generation(_) => Exit::Failed,
+            Failure::Model(_)
+            | Failure::Text(_)
+            | Failure::Data(_)
+            | Failure::Inputs { .. }
+            | Failure::Generation(_) => Exit::Failed,
         }
     }
 
