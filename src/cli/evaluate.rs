@@ -10,7 +10,7 @@ use crate::{
     direction::Displacement,
     kernels::Context,
     model::{Batch, Model},
-    objective::{GenerationError, Labelled, LabelError, losses},
+    objective::{GenerationError, LabelError, Labelled, losses},
     task::{read_texts, windows},
     text::Tokenizer,
 };

@@ -134,7 +134,8 @@ fn text(facts: &Facts<'_>, spec: &ArchSpec, tensors: bool) -> String {
         Mask::Window(width) => format!("the last {width}"),
     };
     let gate = if spec.ffn.gated { "gated " } else { "" };
-    let dtypes: Vec<String> = facts.dtypes.iter().map(|(dtype, bytes)| format!("{dtype} {}", megabytes(*bytes))).collect();
+    let dtypes: Vec<String> =
+        facts.dtypes.iter().map(|(dtype, bytes)| format!("{dtype} {}", megabytes(*bytes))).collect();
     let mut text = format!(
         "\
 {}

@@ -26,9 +26,9 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit, 
             let list = FAMILIES.iter().map(
                 |family| json!({ "name": family.name, "about": family.about, "architectures": family.architectures }),
             );
-            let lines = FAMILIES
-                .iter()
-                .map(|family| format!("{:9}{}\n         {}\n", family.name, family.about, family.architectures.join(", ")));
+            let lines = FAMILIES.iter().map(|family| {
+                format!("{:9}{}\n         {}\n", family.name, family.about, family.architectures.join(", "))
+            });
             console.result(&json!({ "families": list.collect::<Vec<_>>() }), &lines.collect::<String>())?;
         }
     }

@@ -9,8 +9,8 @@
 mod bits;
 mod everywhere;
 mod finite_diff;
-mod golden;
 pub mod gguf;
+mod golden;
 pub mod roofline;
 pub mod simd_operations;
 #[cfg(test)]

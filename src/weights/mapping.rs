@@ -199,39 +199,3 @@ fn on_bus_error(info: &libc::siginfo_t) {
 
 /// `EX_IOERR`, the exit code of failed input and output.
 const EXIT_IO: i32 = 74;
-
-#[cfg(test)]
-mod tests {
-    use std::{env, fs, process::Command};
-
-    use super::*;
-
-    /// Names the file for the process that a test starts.
-    const SHRINKING: &str = "ZOFO_TEST_SHRINKING_FILE";
-
-    #[test]
-    fn a_file_that_shrinks_under_its_mapping_ends_the_process_with_its_name_and_code_74() {
-        if let Some(path) = env::var_os(SHRINKING) {
-            // The process that dies.
-            let mapping = Mapping::open(Path::new(&path)).expect("a file");
-            File::options().write(true).open(&path).and_then(|file| file.set_len(1)).expect("a shorter file");
-            let error = mapping.populate(0..mapping.bytes().len()).expect_err("a page that is gone");
-            eprintln!("{error}");
-            std::hint::black_box(mapping.bytes()[50_000]);
-            panic!("read a page that is gone");
-        }
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("model.safetensors");
-        fs::write(&path, vec![1; 100_000]).expect("a file");
-        let name = "a_file_that_shrinks_under_its_mapping_ends_the_process_with_its_name_and_code_74";
-        let output = Command::new(env::current_exe().expect("this test"))
-            .args([name, "--nocapture"])
-            .env(SHRINKING, &path)
-            .output()
-            .expect("this test again");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(EXIT_IO), "{stderr}");
-        assert!(stderr.contains("model.safetensors changed while it was in use: it ends too early"), "{stderr}");
-        assert!(stderr.contains("model.safetensors shrank"), "{stderr}");
-    }
-}

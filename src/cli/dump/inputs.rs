@@ -53,8 +53,8 @@ impl Inputs {
     /// Reads the file for `model`.
     pub(super) fn read(path: &Path, model: &Model) -> Result<Inputs, Failure> {
         let mapping = Mapping::open(path)?;
-        let entries = header::read(mapping.bytes())
-            .map_err(|problem| WeightsError::Header { path: path.to_owned(), problem })?;
+        let entries =
+            header::read(mapping.bytes()).map_err(|problem| WeightsError::Header { path: path.to_owned(), problem })?;
         let tensors = Tensors { bytes: mapping.bytes(), entries: entries.into_iter().collect() };
         let inputs = tensors.inputs(model).map_err(|problem| Failure::Inputs { path: path.to_owned(), problem })?;
         mapping.check_unchanged()?;
@@ -65,7 +65,8 @@ impl Inputs {
 impl Tensors<'_> {
     fn inputs(&self, model: &Model) -> Result<Inputs, Problem> {
         let expected = "i64 [B, T]";
-        let (shape, ids) = self.integers("input_ids", expected)?.ok_or(Problem::Missing { name: "input_ids", expected })?;
+        let (shape, ids) =
+            self.integers("input_ids", expected)?.ok_or(Problem::Missing { name: "input_ids", expected })?;
         let &[sequences, columns] = shape else { return Err(self.unexpected("input_ids", expected)) };
         let mask = match self.integers("attention_mask", expected)? {
             None => vec![1; ids.len()],
@@ -101,7 +102,12 @@ impl Tensors<'_> {
         if shape != [sequences] {
             return Err(self.unexpected("labels", &expected));
         }
-        labels.into_iter().enumerate().map(|(sequence, raw)| label(raw, [sequence, 0])).collect::<Result<_, _>>().map(Some)
+        labels
+            .into_iter()
+            .enumerate()
+            .map(|(sequence, raw)| label(raw, [sequence, 0]))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     fn token_labels(
@@ -181,7 +187,10 @@ fn kept(mask: &[i64], sequence: usize) -> Result<std::ops::Range<usize>, Problem
 }
 
 fn label(raw: i64, place: [usize; 2]) -> Result<Option<u32>, Problem> {
-    cross_entropy::label(raw).map_err(|found| {
-        Problem::Value { name: "labels", found, place, expected: "an id, or -100 where there is no loss" }
+    cross_entropy::label(raw).map_err(|found| Problem::Value {
+        name: "labels",
+        found,
+        place,
+        expected: "an id, or -100 where there is no loss",
     })
 }

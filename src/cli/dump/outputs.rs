@@ -32,9 +32,11 @@ impl Values {
     /// Writes the file whole, or leaves what was there.
     pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
         let failed = |source| Failure::Write { path: path.to_owned(), source };
-        let view = TensorView::new(self.dtype, self.shape.clone(), &self.bytes).expect("as many bytes as the shape says");
+        let view =
+            TensorView::new(self.dtype, self.shape.clone(), &self.bytes).expect("as many bytes as the shape says");
         let bytes = safetensors::serialize([(self.name, view)], None).expect("a tensor serialises");
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
+        let parent =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
         let mut file = tempfile::NamedTempFile::new_in(&parent).map_err(failed)?;
         file.write_all(&bytes).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;

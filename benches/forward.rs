@@ -1,0 +1,162 @@
+//! The forward pass of a model of SmolLM2-135M's shape, 16 sequences of 64 tokens, and generation from it.
+//!
+//! `cargo bench --bench forward` measures random weights in f32; `ZOFO_BENCH_MODEL=DIR` measures a checkpoint as it is
+//! stored. `RAYON_NUM_THREADS` sets the threads.
+//!
+//! Rows take turns, round after round, with the fused multiply-add peak and the read bandwidth of the machine measured
+//! in every round; figures are medians (and the best) over rounds of what was measured in the same round. FLOPs are two
+//! for every weight and row, and four for every visible key, head and feature.
+
+use std::{
+    env,
+    hint::black_box,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use zofo::{
+    direction::{Direction, DirectionSet, Displacement},
+    kernels::Context,
+    model::{Batch, Config, Model, Parts, Tensors, families},
+    noise::{Law, NoiseKey, Role},
+    objective::{Labelled, Sampler, generate, losses},
+    simd::Isa,
+    task::Draws,
+    testing::roofline,
+    weights::Store,
+};
+
+const CONFIG: &str = r#"{
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 49152, "hidden_size": 576,
+    "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+    "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "tie_word_embeddings": true
+}"#;
+const SEQUENCES: usize = 16;
+const LENGTH: usize = 64;
+const ROUNDS: usize = 7;
+/// Tokens generated after the first, over which a token's time is averaged.
+const GENERATED: usize = 16;
+const FMA_ROUND: Duration = Duration::from_millis(20);
+/// Several times the caches of any CPU of today.
+const BANDWIDTH_BYTES: usize = 1 << 30;
+
+fn random_model() -> Model {
+    let config = Config::parse(Path::new("config.json"), CONFIG.as_bytes()).expect("a configuration");
+    let (spec, names) = families::read(&config).expect("a family");
+    let (parts, params) = Parts::of(&spec, &Tensors::new(names, |_| false));
+    let store = Store::in_memory(params, |param| {
+        let mut values = vec![0.0; param.elements()];
+        let noise = NoiseKey::new(1, 0, Role::Init, 0).tensor(param.noise_name());
+        noise.fill(Isa::fastest(), Law::Gaussian, 0..param.rows() as u64, 0..param.cols(), &mut values);
+        values.iter_mut().for_each(|value| *value *= 0.04);
+        values
+    });
+    Model::new(spec, parts, store)
+}
+
+/// Weights that every row meets, those of the head, and their bytes together.
+struct Size {
+    blocks: f64,
+    head: f64,
+    bytes: f64,
+}
+
+fn size(model: &Model) -> Size {
+    let (params, head) = (model.store().params(), model.parts().head.expect("a head").last.weight);
+    let elements = |id| params[id].elements() as f64;
+    let blocks = model.parts().blocks.iter().flat_map(|block| block.params()).map(elements).sum();
+    let bytes = |id| {
+        let weight = model.store().weight(id);
+        (weight.rows() * weight.cols() * weight.dtype().size()) as f64
+    };
+    let all = model.parts().blocks.iter().flat_map(|block| block.params()).chain([head]).map(bytes).sum();
+    Size { blocks, head: elements(head), bytes: all }
+}
+
+/// Arithmetic of a pass over the batch with `labelled` rows of logits.
+fn flops(model: &Model, size: &Size, labelled: usize) -> f64 {
+    let spec = model.spec();
+    let visible = (SEQUENCES * LENGTH * (LENGTH + 1) / 2) as f64;
+    let attention = 4.0 * visible * spec.query_width() as f64 * spec.layers as f64;
+    2.0 * size.blocks * (SEQUENCES * LENGTH) as f64 + 2.0 * size.head * labelled as f64 + attention
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One line of the table.
+struct Row {
+    name: &'static str,
+    unit: &'static str,
+    /// What is done per second, and its share of the limit, of every round.
+    samples: Vec<(f64, f64)>,
+}
+
+fn main() {
+    let isa = Isa::active().expect("ZOFO_ISA names an instruction set of this CPU");
+    let cx = Context::new(isa);
+    let model = env::var_os("ZOFO_BENCH_MODEL")
+        .map_or_else(random_model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
+    let vocabulary = model.spec().vocab_size as u32;
+    let token = |at: usize| (at as u32).wrapping_mul(7919) % vocabulary;
+    let ids: Vec<Vec<u32>> = (0..SEQUENCES).map(|s| (0..LENGTH).map(|t| token(s * LENGTH + t)).collect()).collect();
+    let batch = Batch::new(&ids);
+    let every: Vec<Option<u32>> = batch.ids().iter().map(|&id| Some(id)).collect();
+    let last: Vec<Option<u32>> = (0..batch.tokens()).map(|i| every[i].filter(|_| (i + 1) % LENGTH == 0)).collect();
+    let labelled = |labels| Labelled::of(model.spec(), &batch, labels).expect("labels");
+    let (every, last) = (labelled(&every), labelled(&last));
+    let noise = Direction::Dense { key: NoiseKey::new(2, 0, Role::Dense, 0), law: Law::Gaussian };
+    let set = Arc::new(DirectionSet::new(model.store().params().iter().map(|(id, _)| (id, noise.clone()))));
+    let base = [Displacement::default()];
+    let pair = [1e-3, -1e-3].map(|epsilon| Displacement::along(&set, epsilon));
+    let size = size(&model);
+    let greedy = Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, draws: Draws::new(0) };
+
+    let row = |name, unit| Row { name, unit, samples: Vec::new() };
+    let mut rows = [
+        row("all logits, loss", "tok/s"),
+        row("needed logits, loss", "tok/s"),
+        row("needed logits, ± pair", "tok/s a lane"),
+        row("generation", "tok/s"),
+    ];
+    let tokens = (SEQUENCES * LENGTH) as f64;
+    for round in 0..=ROUNDS {
+        let peak = roofline::fma_flops(isa, FMA_ROUND);
+        let bandwidth = roofline::read_bandwidth(isa, BANDWIDTH_BYTES);
+        let pass = |labelled: &Labelled, lanes: &[Displacement]| {
+            let begin = Instant::now();
+            black_box(losses(&model, &cx, &batch, labelled, lanes).expect("losses"));
+            let seconds = begin.elapsed().as_secs_f64() / lanes.len() as f64;
+            (tokens / seconds, flops(&model, &size, labelled.count()) / seconds / peak)
+        };
+        let mut first = None;
+        let count = &mut |_| {
+            first.get_or_insert_with(Instant::now);
+            true
+        };
+        generate(&model, &cx, &ids[0][..8], GENERATED + 1, &[], &greedy, count).expect("tokens");
+        let seconds = first.expect("a first token").elapsed().as_secs_f64() / GENERATED as f64;
+        let generation = (1.0 / seconds, size.bytes / seconds / bandwidth);
+        let samples = [pass(&every, &base), pass(&last, &base), pass(&last, &pair), generation];
+        // The first round warms caches and scratch memory.
+        if round > 0 {
+            rows.iter_mut().zip(samples).for_each(|(row, sample)| row.samples.push(sample));
+        }
+    }
+
+    println!("{isa}, {} threads, {ROUNDS} rounds, {SEQUENCES} × {LENGTH} tokens\n", rayon::current_num_threads());
+    println!("| row | median | of the limit: median, best |\n| --- | ---: | ---: |");
+    for row in &mut rows {
+        let (mut speeds, mut shares): (Vec<f64>, Vec<f64>) = row.samples.iter().copied().unzip();
+        let (speed, share) = (median(&mut speeds), median(&mut shares));
+        let best = shares[shares.len() - 1];
+        println!("| {} | {speed:.1} {} | {:.0} %, {:.0} % |", row.name, row.unit, 100.0 * share, 100.0 * best);
+    }
+    println!(
+        "\nThe limit is the FMA peak, for generation the read bandwidth ({:.0} MB of weights a token).",
+        size.bytes / 1e6
+    );
+}
