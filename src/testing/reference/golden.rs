@@ -98,6 +98,11 @@ impl Weights {
         }
     }
 
+    /// The names of all tensors.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// The values of a tensor, a [`super::Source`].
     pub fn values(&self, slot: Slot, layer: usize, role: Role) -> Vec<f64> {
         let name = self.name(slot, layer, role);

@@ -1,6 +1,6 @@
 //! The reference against outputs that `transformers` computed in f32.
 
-use std::{env, path::Path};
+use std::{cell::RefCell, collections::BTreeSet, env, path::Path};
 
 use super::{
     Output, Role, Rows, forward,
@@ -92,6 +92,20 @@ fn every_golden_checkpoint_gives_its_recorded_logits_hidden_states_and_loss() {
 fn shards_and_older_key_names_give_the_outputs_of_the_single_file() {
     let weights = Weights::open(&golden::directory("llama-sharded"));
     assert_batch(&weights, &open("llama").1, "right.", "llama-sharded");
+}
+
+#[test]
+fn every_tensor_of_a_checkpoint_is_computed_with() {
+    for name in NAMES {
+        let (weights, golden) = open(name);
+        let used = RefCell::new(BTreeSet::new());
+        let source = |slot, layer, role| {
+            used.borrow_mut().insert(weights.name(slot, layer, role));
+            weights.values(slot, layer, role)
+        };
+        forward(&weights.spec, &source, &golden.sequences("right.")[0].tokens);
+        assert_eq!(used.into_inner(), weights.tensor_names().map(str::to_owned).collect(), "{name}");
+    }
 }
 
 #[test]
