@@ -22,7 +22,7 @@ fn labelled(logits: &Rows, labels: &[i64]) -> Vec<f64> {
     pairs.map(|(row, &label)| cross_entropy(row, usize::try_from(label).expect("a class"))).collect()
 }
 
-/// −ln softmax(logits)[label].
+/// The negative logarithm of the softmax of `logits` at `label`.
 pub fn cross_entropy(logits: &[f64], label: usize) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
