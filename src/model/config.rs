@@ -4,7 +4,8 @@
 //! cannot overflow, and nothing is allocated from them before the checkpoint has been found to agree.
 
 use std::{
-    fs,
+    fs::File,
+    io::Read,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -33,12 +34,16 @@ impl Config {
     /// [`ModelError`] naming the file.
     pub fn read(path: &Path) -> Result<Config, ModelError> {
         let failed = |source| ModelError::Read { path: path.to_owned(), source };
-        let bytes = fs::metadata(path).map_err(failed)?.len();
-        if bytes > MAX_BYTES {
-            let problem = ConfigProblem::Length { bytes, limit: MAX_BYTES };
+        let file = File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let mut bytes = Vec::new();
+        // What is no regular file tells no size, and need not end.
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            let problem = ConfigProblem::Length { bytes: size.max(bytes.len() as u64), limit: MAX_BYTES };
             return Err(ModelError::Config { path: path.to_owned(), problem });
         }
-        Config::parse(path, &fs::read(path).map_err(failed)?)
+        Config::parse(path, &bytes)
     }
 
     /// Reads the file's bytes; `path` is for messages.
@@ -46,10 +51,16 @@ impl Config {
     /// # Errors
     /// [`ModelError::Config`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ModelError> {
-        match serde_json::from_slice(bytes) {
-            Ok(fields) => Ok(Config { path: path.to_owned(), fields }),
-            Err(source) => Err(ModelError::Config { path: path.to_owned(), problem: source.into() }),
-        }
+        let problem = match serde_json::from_slice(bytes) {
+            Ok(Value::Object(fields)) => return Ok(Config { path: path.to_owned(), fields }),
+            Ok(other) => ConfigProblem::Value {
+                field: "the configuration".to_owned(),
+                found: shortened(&other.to_string()),
+                expected: "an object".to_owned(),
+            },
+            Err(source) => source.into(),
+        };
+        Err(ModelError::Config { path: path.to_owned(), problem })
     }
 
     /// The error that `problem` is for this file.
@@ -99,14 +110,14 @@ impl Config {
         })
     }
 
-    /// A positive finite number, if it is there.
+    /// A positive number that f32, in which it is computed with, holds to full precision, if it is there.
     pub(super) fn number(&self, field: &str) -> Result<Option<f64>, ModelError> {
         let Some(value) = self.get(field) else { return Ok(None) };
-        let number = value.as_f64().filter(|number| number.is_finite() && *number > 0.0);
+        let number = value.as_f64().filter(|&number| number > 0.0 && (number as f32).is_normal());
         number.map(Some).ok_or_else(|| self.value_error(field, value, "a positive number"))
     }
 
-    /// A positive finite number.
+    /// A positive number.
     pub(super) fn needed_number(&self, field: &str) -> Result<f64, ModelError> {
         self.number(field)?.ok_or_else(|| {
             self.error(ConfigProblem::Missing { field: field.to_owned(), expected: "a positive number".to_owned() })
@@ -151,11 +162,13 @@ impl Config {
     }
 }
 
-/// The first characters of a value, for a message.
+/// The first characters of a value, for a message; none of them reaches a terminal as a command.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 60;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut short: String = text.chars().take(LONGEST).map(printable).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        short.push('…');
     }
+    short
 }

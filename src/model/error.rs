@@ -69,7 +69,7 @@ pub enum ConfigProblem {
         /// Our limit.
         limit: u64,
     },
-    /// Not a JSON object.
+    /// Not JSON.
     #[error("not the JSON of a configuration: {source}")]
     Json {
         /// Where and why.

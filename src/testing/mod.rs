@@ -1,5 +1,5 @@
 //! What the tests of every floor share: bit comparison, awkward inputs, the grid of instruction sets and
-//! thread counts, derivatives by finite differences.
+//! thread counts, derivatives by finite differences, the naive forward pass of every architecture.
 //!
 //! *What it is not.* No definitions of kernels (those are `kernels::twin`, part of the program), and nothing
 //! that the program calls: compiled only for tests and with the feature `testing`.
@@ -10,7 +10,7 @@ mod bits;
 mod everywhere;
 mod finite_diff;
 pub mod gguf;
-mod golden;
+pub mod reference;
 pub mod roofline;
 pub mod simd_operations;
 #[cfg(test)]
@@ -19,6 +19,5 @@ mod strategies;
 pub use bits::{assert_same_bits, canonical_bits};
 pub use everywhere::{THREAD_COUNTS, everywhere, on_threads};
 pub use finite_diff::{Estimate, adjoint_gap, directional_derivative};
-pub use golden::{Golden, GoldenSequence};
 #[cfg(test)]
 pub(crate) use strategies::{awkward, awkward_values, edge_length, moderate_values};

@@ -12,6 +12,8 @@ mod mistral;
 mod opt;
 mod qwen2;
 mod roberta;
+#[cfg(test)]
+mod tests;
 
 use super::{
     ArchSpec, Config, ConfigProblem, Head, ModelError, Positions,
@@ -101,6 +103,10 @@ fn encoder_head(config: &Config, family: &Family, activation: Activation) -> Res
 
 /// The classes of a classifier: as many as `id2label` names, `num_labels`, or two.
 fn labels(config: &Config) -> Result<usize, ModelError> {
+    let single = "single_label_classification";
+    if let Some(kind) = config.text("problem_type")?.filter(|kind| *kind != single) {
+        return Err(config.unsupported("problem_type", kind, [single]));
+    }
     let named = config.get("id2label").map(|value| {
         let labels = value.as_object().map(serde_json::Map::len).filter(|&labels| labels > 0);
         labels.ok_or_else(|| config.value_error("id2label", value, "an object of label names"))
@@ -126,8 +132,10 @@ fn rope(config: &Config, default_theta: f64) -> Result<Positions, ModelError> {
         None => (config.section("rope_scaling")?, None),
     };
     let theta = theta.or(config.number("rope_theta")?).unwrap_or(default_theta);
-    if let Some(share) = config.number("partial_rotary_factor")?.filter(|&share| share != 1.0) {
-        return Err(config.unsupported("partial_rotary_factor", &share.to_string(), ["1"]));
+    for section in [Some(config), parameters.as_ref()].into_iter().flatten() {
+        if let Some(share) = section.number("partial_rotary_factor")?.filter(|&share| share != 1.0) {
+            return Err(config.unsupported("partial_rotary_factor", &share.to_string(), ["1"]));
+        }
     }
     let Some(parameters) = parameters else {
         return Ok(Positions::Rope { theta, scaling: RopeScaling::Default });

@@ -15,8 +15,8 @@ fn spec(config: &Config) -> Result<ArchSpec, ModelError> {
     // A window in some of the layers only is not computed.
     config.only_flag("use_sliding_window", false)?;
     if let Some(types) = config.get("layer_types") {
-        let windowed = types.as_array().into_iter().flatten().find(|kind| *kind != "full_attention");
-        if let Some(kind) = windowed {
+        let types = types.as_array().ok_or_else(|| config.value_error("layer_types", types, "a list"))?;
+        if let Some(kind) = types.iter().find(|kind| *kind != "full_attention") {
             return Err(config.unsupported("layer_types", &kind.to_string(), ["full_attention"]));
         }
     }

@@ -1,4 +1,4 @@
-//! RoBERTa (Liu et al., 2019, arXiv:1907.11692): BERT with positions counted from the padding token's id + 1.
+//! `RoBERTa` (Liu et al., 2019, arXiv:1907.11692): BERT with positions counted from the padding token's id + 1.
 
 use super::{ArchSpec, Config, Family, ModelError, Names, Slot, bert};
 use crate::kernels::activation::Activation;
@@ -33,7 +33,7 @@ const NAMES: Names = &[
     (Slot::Classes, "classifier.out_proj"),
 ];
 
-/// The padding token of every published RoBERTa.
+/// The padding token of every published `RoBERTa`.
 const DEFAULT_PAD: usize = 1;
 
 fn spec(config: &Config) -> Result<ArchSpec, ModelError> {
