@@ -10,11 +10,14 @@ use zofo::{
     objective::{Labelled, losses},
     simd::Isa,
     tensor::MatRef,
-    testing::{Golden, GoldenSequence, THREAD_COUNTS, assert_same_bits, on_threads},
+    testing::{
+        THREAD_COUNTS, assert_same_bits, on_threads,
+        reference::golden::{Golden, Sequence, directory},
+    },
 };
 
-/// Checkpoint and the folder of its golden numbers.
-const CHECKPOINTS: [(&str, &str); 12] = [
+/// Checkpoints and the folders of their recorded outputs.
+const CHECKPOINTS: [(&str, &str); 13] = [
     ("bert-cls", "bert-cls"),
     ("bert-mlm", "bert-mlm"),
     ("gpt2", "gpt2"),
@@ -27,61 +30,55 @@ const CHECKPOINTS: [(&str, &str); 12] = [
     ("opt-postln-proj", "opt-postln-proj"),
     ("qwen2", "qwen2"),
     ("roberta-cls", "roberta-cls"),
+    ("roberta-mlm", "roberta-mlm"),
 ];
-const MASKED: (&str, &str) = ("roberta-mlm", "roberta-mlm");
-
-fn checkpoints() -> impl Iterator<Item = (&'static str, &'static str)> {
-    CHECKPOINTS.into_iter().chain([MASKED])
-}
 
 fn open(name: &str) -> Model {
-    Model::open(&Golden::dir(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    Model::open(&directory(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn recorded(name: &str) -> Golden {
+    Golden::open(&directory(name).join("golden.safetensors"))
 }
 
 fn context() -> Context {
     Context::new(Isa::fastest())
 }
 
-fn batch(sequences: &[GoldenSequence]) -> Batch {
-    Batch::new(sequences.iter().map(|sequence| &sequence.ids))
+fn batch(sequences: &[Sequence]) -> Batch {
+    Batch::new(sequences.iter().map(|sequence| &sequence.tokens))
 }
 
 /// Labels as the objective wants them: one per token, or per sequence for a classifier.
-fn labels(golden: &Golden, side: &str, model: &Model, sequences: &[GoldenSequence]) -> Vec<Option<u32>> {
-    let raw: Vec<i64> = match model.spec().head {
-        Head::Classifier { .. } => golden.integers(&format!("{side}.labels")).expect("class ids").1,
-        _ => sequences.iter().flat_map(|sequence| sequence.labels.clone()).collect(),
-    };
-    raw.into_iter().map(|raw| u32::try_from(raw).ok()).collect()
+fn labels(sequences: &[Sequence]) -> Vec<Option<u32>> {
+    sequences.iter().flat_map(|sequence| &sequence.labels).map(|&raw| u32::try_from(raw).ok()).collect()
 }
 
-fn largest_difference(found: MatRef<'_>, row: usize, expected: &[f32]) -> f32 {
-    found.row(row).iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+fn largest_difference(found: &[f32], expected: &[f64]) -> f64 {
+    found.iter().zip(expected).map(|(&found, expected)| (f64::from(found) - expected).abs()).fold(0.0, f64::max)
 }
 
 /// The bounds for an f32 engine: 1e-4 for logits and hidden states, 1e-5 for losses.
-const LOGITS: f32 = 1e-4;
+const LOGITS: f64 = 1e-4;
 const LOSS: f64 = 1e-5;
 
 #[test]
 fn hidden_states_are_those_of_transformers_layer_by_layer() {
-    for (name, recorded) in checkpoints() {
-        let (model, golden) = (open(name), Golden::open(recorded));
-        let sequences = golden.sequences("right").expect("right padding");
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden) = (open(name), recorded(folder));
+        let sequences = golden.sequences("right.");
         let mut compared = 0;
         let mut check = |layer: usize, rows: MatRef<'_>| {
-            let Some((shape, expected)) = golden.floats(&format!("right.hidden.{layer}")) else { return };
+            let array = format!("right.hidden.{layer}");
+            if !golden.has(&array) {
+                return;
+            }
             compared += 1;
-            let (cols, width) = (shape[1], shape[2]);
-            assert_eq!(rows.cols(), width, "{name}: width after {layer}");
-            let mut row = 0;
-            for (b, sequence) in sequences.iter().enumerate() {
-                for column in &sequence.columns {
-                    let at = (b * cols + column) * width;
-                    let difference = largest_difference(rows, row, &expected[at..at + width]);
-                    assert!(difference <= LOGITS, "{name}: after {layer}, sequence {b} column {column}: {difference}");
-                    row += 1;
-                }
+            let expected = sequences.iter().flat_map(|sequence| golden.rows(&array, sequence));
+            for (row, expected) in expected.enumerate() {
+                assert_eq!(rows.cols(), expected.len(), "{name}: width after {layer}");
+                let difference = largest_difference(rows.row(row), expected);
+                assert!(difference <= LOGITS, "{name}: after {layer}, row {row}: {difference}");
             }
         };
         let lanes = [Displacement::default()];
@@ -92,40 +89,41 @@ fn hidden_states_are_those_of_transformers_layer_by_layer() {
 
 #[test]
 fn logits_and_losses_are_those_of_transformers_whichever_side_was_padded() {
-    for (name, recorded) in checkpoints() {
-        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
-        for side in ["right", "left"] {
-            let Some(sequences) = golden.sequences(side) else { continue };
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden, cx) = (open(name), recorded(folder), context());
+        for side in ["right.", "left."] {
+            let array = format!("{side}logits");
+            if !golden.has(&array) {
+                continue;
+            }
+            let sequences = golden.sequences(side);
             let (batch, lanes) = (batch(&sequences), [Displacement::default()]);
             let hidden = model.forward(&cx, &batch, &lanes, None, None).expect("a forward pass");
-            let (shape, expected) = golden.floats(&format!("{side}.logits")).expect("recorded logits");
-            let width = shape[shape.len() - 1];
-            let classes = matches!(model.spec().head, Head::Classifier { .. });
-            let rows: Vec<usize> = if classes {
-                batch.sequences().iter().map(|rows| rows.start).collect()
-            } else {
-                (0..batch.tokens()).collect()
-            };
-            let logits = model.logits(&cx, &hidden, &lanes, &rows, Vocabulary::Full(width)).expect("a head");
-            let places: Vec<usize> = if classes {
-                (0..sequences.len()).collect()
-            } else {
-                let place =
-                    |(b, s): (usize, &GoldenSequence)| s.columns.iter().map(|c| b * shape[1] + c).collect::<Vec<_>>();
-                sequences.iter().enumerate().flat_map(place).collect()
-            };
-            for (row, place) in places.into_iter().enumerate() {
-                let difference = largest_difference(logits.lane(0), row, &expected[place * width..(place + 1) * width]);
+            let logits = model.logits(&cx, &hidden, &lanes, &rows(&model, &batch), full(&model)).expect("a head");
+            let expected = sequences.iter().flat_map(|sequence| golden.rows(&array, sequence));
+            for (row, expected) in expected.enumerate() {
+                let difference = largest_difference(logits.lane(0).row(row), expected);
                 assert!(difference <= LOGITS, "{name} {side}: logits of row {row}: {difference}");
             }
-            let labels = labels(&golden, side, &model, &sequences);
-            let labelled = Labelled::of(model.spec(), &batch, &labels).expect("labels");
+            let labelled = Labelled::of(model.spec(), &batch, &labels(&sequences)).expect("labels");
             let sums = losses(&model, &cx, &batch, &labelled, &lanes).expect("losses");
-            let loss = sums[0].total / labelled.count() as f64;
-            let expected = f64::from(golden.floats(&format!("{side}.loss")).expect("a recorded loss").1[0]);
+            let (loss, expected) = (sums[0].total / labelled.count() as f64, golden.value(&format!("{side}loss")));
             assert!((loss - expected).abs() <= LOSS, "{name} {side}: loss {loss}, recorded {expected}");
         }
     }
+}
+
+/// All rows that have logits: every token's, or a classifier's first of every sequence.
+fn rows(model: &Model, batch: &Batch) -> Vec<usize> {
+    match model.spec().head {
+        Head::Classifier { .. } => batch.sequences().iter().map(|rows| rows.start).collect(),
+        _ => (0..batch.tokens()).collect(),
+    }
+}
+
+/// All columns of the logits.
+fn full(model: &Model) -> Vocabulary<'static> {
+    Vocabulary::Full(model.parts().head.expect("a head").last.outputs)
 }
 
 /// Everything that a model answers for a batch: the logits of all rows (of classes) in every lane, and the losses.
@@ -137,11 +135,8 @@ fn answers(
     lanes: &[Displacement],
 ) -> Vec<Vec<f32>> {
     let hidden = model.forward(cx, batch, lanes, None, None).expect("a forward pass");
-    let (rows, width): (Vec<usize>, usize) = match model.spec().head {
-        Head::Classifier { labels } => (batch.sequences().iter().map(|rows| rows.start).collect(), labels),
-        _ => ((0..batch.tokens()).collect(), model.spec().vocab_size),
-    };
-    let logits = model.logits(cx, &hidden, lanes, &rows, Vocabulary::Full(width)).expect("a head");
+    let rows = rows(model, batch);
+    let logits = model.logits(cx, &hidden, lanes, &rows, full(model)).expect("a head");
     let labelled = Labelled::of(model.spec(), batch, labels).expect("labels");
     let sums = losses(model, cx, batch, &labelled, lanes).expect("losses");
     let halves = |loss: f64| [(loss.to_bits() >> 32) as u32, loss.to_bits() as u32].map(f32::from_bits);
@@ -195,10 +190,10 @@ fn displaced(name: &str, displacement: &Displacement) -> Model {
 
 #[test]
 fn displaced_lanes_of_one_pass_have_the_bits_of_displaced_weights() {
-    for (name, recorded) in checkpoints() {
-        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
-        let sequences = golden.sequences("right").expect("right padding");
-        let (batch, labels) = (batch(&sequences), labels(&golden, "right", &model, &sequences));
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden, cx) = (open(name), recorded(folder), context());
+        let sequences = golden.sequences("right.");
+        let (batch, labels) = (batch(&sequences), labels(&sequences));
         let mut lanes = displacements(&model);
         lanes.push(Displacement::default());
         let together = answers(&model, &cx, &batch, &labels, &lanes);
@@ -212,10 +207,10 @@ fn displaced_lanes_of_one_pass_have_the_bits_of_displaced_weights() {
 
 #[test]
 fn instruction_sets_and_threads_change_no_bit() {
-    for (name, recorded) in checkpoints() {
-        let (model, golden) = (open(name), Golden::open(recorded));
-        let sequences = golden.sequences("right").expect("right padding");
-        let (batch, labels) = (batch(&sequences), labels(&golden, "right", &model, &sequences));
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden) = (open(name), recorded(folder));
+        let sequences = golden.sequences("right.");
+        let (batch, labels) = (batch(&sequences), labels(&sequences));
         let lanes = &displacements(&model)[..3];
         let expected = answers(&model, &Context::new(Isa::fastest()), &batch, &labels, lanes);
         for isa in Isa::available() {
@@ -231,20 +226,19 @@ fn instruction_sets_and_threads_change_no_bit() {
 
 #[test]
 fn a_sequence_has_the_same_bits_alone_and_in_any_company() {
-    for (name, recorded) in checkpoints() {
-        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
-        let sequences = golden.sequences("right").expect("right padding");
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden, cx) = (open(name), recorded(folder), context());
+        let sequences = golden.sequences("right.");
         let lanes = [Displacement::default()];
         let logits = |batch: &Batch, rows: &[usize]| -> Vec<f32> {
             let hidden = model.forward(&cx, batch, &lanes, None, None).expect("a forward pass");
-            let width = model.parts().head.expect("a head").last.outputs;
-            let logits = model.logits(&cx, &hidden, &lanes, rows, Vocabulary::Full(width)).expect("a head");
+            let logits = model.logits(&cx, &hidden, &lanes, rows, full(&model)).expect("a head");
             (0..rows.len()).flat_map(|row| logits.lane(0).row(row).to_vec()).collect()
         };
         let together = batch(&sequences);
         for (sequence, rows) in sequences.iter().zip(together.sequences().iter()) {
             let (first, all) = (rows.start, rows.clone().collect::<Vec<_>>());
-            let alone = logits(&Batch::new([&sequence.ids]), &(0..all.len()).collect::<Vec<_>>());
+            let alone = logits(&Batch::new([&sequence.tokens]), &(0..all.len()).collect::<Vec<_>>());
             assert_same_bits(&logits(&together, &all), &alone, format_args!("{name}: rows from {first}"));
         }
     }
@@ -252,16 +246,16 @@ fn a_sequence_has_the_same_bits_alone_and_in_any_company() {
 
 #[test]
 fn some_entries_of_the_vocabulary_have_the_bits_they_have_among_all() {
-    for (name, recorded) in checkpoints() {
-        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden, cx) = (open(name), recorded(folder), context());
         if matches!(model.spec().head, Head::Classifier { .. }) {
             continue;
         }
-        let batch = batch(&golden.sequences("right").expect("right padding"));
+        let batch = batch(&golden.sequences("right."));
         let lanes = &displacements(&model)[..3];
         let hidden = model.forward(&cx, &batch, lanes, None, None).expect("a forward pass");
         let (rows, ids) = ([3, 0, 9], [95, 2, 17, 2]);
-        let all = model.logits(&cx, &hidden, lanes, &rows, Vocabulary::Full(model.spec().vocab_size)).expect("a head");
+        let all = model.logits(&cx, &hidden, lanes, &rows, full(&model)).expect("a head");
         let some = model.logits(&cx, &hidden, lanes, &rows, Vocabulary::Only(&ids)).expect("a head");
         for lane in 0..lanes.len() {
             for row in 0..rows.len() {
@@ -274,19 +268,19 @@ fn some_entries_of_the_vocabulary_have_the_bits_they_have_among_all() {
 
 #[test]
 fn a_cache_changes_no_bit_however_the_tokens_are_cut() {
-    for (name, recorded) in checkpoints() {
-        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden, cx) = (open(name), recorded(folder), context());
         if !model.spec().is_causal() {
             continue;
         }
-        let sequences = golden.sequences("right").expect("right padding");
+        let sequences = golden.sequences("right.");
         let (lanes, whole) = ([Displacement::default()], batch(&sequences));
         let expected = model.forward(&cx, &whole, &lanes, None, None).expect("a forward pass");
         for cut in [1, 2, 3] {
             let mut cache = KvCache::new(model.spec(), sequences.len());
             for from in (0..10).step_by(cut) {
                 let pieces: Vec<&[u32]> =
-                    sequences.iter().map(|s| &s.ids[from.min(s.ids.len())..(from + cut).min(s.ids.len())]).collect();
+                    sequences.iter().map(|s| &s.tokens[from.min(s.tokens.len())..(from + cut).min(s.tokens.len())]).collect();
                 let piece = Batch::new(&pieces);
                 let found = model.forward(&cx, &piece, &lanes, Some(&mut cache), None).expect("a forward pass");
                 for (rows, whole) in piece.sequences().iter().zip(whole.sequences().iter()) {
@@ -296,30 +290,32 @@ fn a_cache_changes_no_bit_however_the_tokens_are_cut() {
                     }
                 }
             }
-            assert_eq!(cache.lengths(), sequences.iter().map(|s| s.ids.len()).collect::<Vec<_>>(), "{name}");
+            assert_eq!(cache.lengths(), sequences.iter().map(|s| s.tokens.len()).collect::<Vec<_>>(), "{name}");
         }
     }
 }
 
 #[test]
 fn greedy_tokens_are_those_of_transformers() {
-    for (name, recorded) in checkpoints() {
-        let (model, golden, cx) = (open(name), Golden::open(recorded), context());
-        let Some((shape, expected)) = golden.integers("left.greedy") else { continue };
-        let sequences = golden.sequences("left").expect("left padding");
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden, cx) = (open(name), recorded(folder), context());
+        if !golden.has("left.greedy") {
+            continue;
+        }
+        let (expected, sequences) = (golden.array("left.greedy"), golden.sequences("left."));
+        let steps = expected.shape[1];
         let lanes = [Displacement::default()];
         let mut cache = KvCache::new(model.spec(), sequences.len());
-        let mut next: Vec<Vec<u32>> = sequences.into_iter().map(|sequence| sequence.ids).collect();
-        for step in 0..shape[1] {
+        let mut next: Vec<Vec<u32>> = sequences.into_iter().map(|sequence| sequence.tokens).collect();
+        for step in 0..steps {
             let batch = Batch::new(&next);
             let hidden = model.forward(&cx, &batch, &lanes, Some(&mut cache), None).expect("a forward pass");
             let rows: Vec<usize> = batch.sequences().iter().map(|rows| rows.end - 1).collect();
-            let vocabulary = Vocabulary::Full(model.spec().vocab_size);
-            let logits = model.logits(&cx, &hidden, &lanes, &rows, vocabulary).expect("a head");
+            let logits = model.logits(&cx, &hidden, &lanes, &rows, full(&model)).expect("a head");
             for (b, next) in next.iter_mut().enumerate() {
                 let row = logits.lane(0).row(b);
                 let best = (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a vocabulary");
-                assert_eq!(best as i64, expected[b * shape[1] + step], "{name}: sequence {b}, token {step}");
+                assert_eq!(best as f64, expected.values[b * steps + step], "{name}: sequence {b}, token {step}");
                 *next = vec![best as u32];
             }
         }
