@@ -118,7 +118,7 @@ impl Document {
         text.map(Some).ok_or_else(|| self.unexpected(field, value, "a token, or an object with its content"))
     }
 
-    /// Ids: one, a list, or none. Negative ones stand for none in old configurations (`pad_token_id` of the first Llama).
+    /// Ids: one, a list, or none. Negative ones stand for none (`pad_token_id` of the first Llama).
     pub(super) fn ids(&self, field: &str) -> Result<Vec<u32>, TextError> {
         let Some(value) = self.field(field) else { return Ok(Vec::new()) };
         let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);

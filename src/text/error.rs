@@ -64,7 +64,7 @@ pub enum TextError {
     #[error(
         "{} has no tokenizer: looked for tokenizer.json, for vocab.json with merges.txt, and for vocab.txt{}",
         dir.display(),
-        instead.as_ref().map(|name| format!("; {name} cannot be read, convert it to tokenizer.json")).unwrap_or_default()
+        instead.as_ref().map(|name| format!("; {name} is not read, convert it to tokenizer.json")).unwrap_or_default()
     )]
     NoTokenizer {
         /// The directory.
@@ -143,7 +143,7 @@ pub enum TokenizerProblem {
     },
     /// An added token would get another id than the file says, and every later one with it.
     #[error(
-        "added token {token:?} is declared with id {declared} and gets {assigned:?}; ids go on where the vocabulary ends"
+        "added token {token:?} has id {declared} in the file and gets {assigned:?}; ids go on where the vocabulary ends"
     )]
     AddedToken {
         /// The token.

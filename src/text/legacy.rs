@@ -46,7 +46,12 @@ pub(super) fn build(dir: &Directory, names: &mut Names) -> Result<Option<(PathBu
     let known = Known { file: &file, vocabulary: &vocabulary, added: &added, names };
 
     let add_prefix_space = config.flag("add_prefix_space")?.unwrap_or(false);
-    let byte_level = |trim_offsets: bool| json!({"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets, "use_regex": true});
+    let byte_level = |trim_offsets: bool| {
+        json!({
+            "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets,
+            "use_regex": true,
+        })
+    };
     let mut json = json!({"version": "1.0", "added_tokens": known.added_tokens(family)});
     let (normalizer, pre_tokenizer, post_processor, decoder) = match family {
         Family::Gpt2 { bos: false } => (Value::Null, byte_level(true), byte_level(false), byte_level(true)),
@@ -94,20 +99,18 @@ fn family(dir: &Directory, config: &Document, bpe: bool) -> Result<Family, TextE
     let model_type = model.text("model_type")?;
     let class = config.text("tokenizer_class")?.map(|class| class.trim_end_matches("Fast"));
     let bos = config.flag("add_bos_token")?.unwrap_or(model_type == Some("opt"));
-    let found = match (class.or(model_type), bpe) {
-        (Some("GPT2Tokenizer" | "gpt2" | "opt" | "gpt_neo" | "gptj") | None, true) => return Ok(Family::Gpt2 { bos }),
-        (Some("RobertaTokenizer" | "BartTokenizer" | "roberta" | "bart"), true) => return Ok(Family::Roberta),
-        (
-            Some("BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer" | "bert" | "distilbert" | "electra")
-            | None,
-            false,
-        ) => {
-            return Ok(Family::Bert);
+    let unnamed = if bpe { "gpt2" } else { "bert" };
+    match (class.or(model_type).unwrap_or(unnamed), bpe) {
+        ("GPT2Tokenizer" | "gpt2" | "opt" | "gpt_neo" | "gptj", true) => Ok(Family::Gpt2 { bos }),
+        ("RobertaTokenizer" | "BartTokenizer" | "roberta" | "bart", true) => Ok(Family::Roberta),
+        ("BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer", false) => Ok(Family::Bert),
+        ("bert" | "distilbert" | "electra", false) => Ok(Family::Bert),
+        (found, _) => {
+            let path = if class.is_some() { config.path() } else { model.path() };
+            let problem = TokenizerProblem::Family { found: found.to_owned() };
+            Err(TextError::Tokenizer { path: path.to_owned(), problem })
         }
-        (found, _) => found.unwrap_or_default().to_owned(),
-    };
-    let path = if class.is_some() { config.path() } else { model.path() };
-    Err(TextError::Tokenizer { path: path.to_owned(), problem: TokenizerProblem::Family { found } })
+    }
 }
 
 /// The tokens that `transformers` takes where the directory names none.

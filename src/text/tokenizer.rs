@@ -44,8 +44,8 @@ pub struct Encoding {
 }
 
 impl Tokenizer {
-    /// Opens the tokenizer of a Hugging Face directory: `tokenizer.json`, else `vocab.json` with `merges.txt` (GPT-2, OPT,
-    /// `RoBERTa`), else `vocab.txt` (BERT).
+    /// Opens the tokenizer of a Hugging Face directory: `tokenizer.json`, else `vocab.json` with `merges.txt`
+    /// (GPT-2, OPT, `RoBERTa`), else `vocab.txt` (BERT).
     ///
     /// # Errors
     /// [`TextError`] naming the file: nothing to read, a file that is not what its name says, or a tokenizer beyond
