@@ -3,11 +3,16 @@
 
 #![no_main]
 
+use std::sync::LazyLock;
+
 use libfuzzer_sys::fuzz_target;
 use zofo::{
     testing::gguf::GgufBuilder,
     weights::gguf::{Gguf, check},
 };
+
+static MODELS: LazyLock<[Vec<u8>; 2]> =
+    LazyLock::new(|| ["llama", "qwen2"].map(|architecture| GgufBuilder::tiny(architecture).build()));
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, bytes)) = bytes.split_first() else { return };
@@ -15,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         0 => bytes.to_vec(),
         1 => [&b"GGUF\x03\0\0\0"[..], bytes].concat(),
         kind => {
-            let mut file = GgufBuilder::tiny(if kind == 2 { "llama" } else { "qwen2" }).build();
+            let mut file = MODELS[usize::from(kind - 2)].clone();
             // Three bytes a change: where, and what.
             for change in bytes.chunks_exact(3) {
                 let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % file.len();

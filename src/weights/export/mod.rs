@@ -288,7 +288,8 @@ impl Export {
     /// Puts the directory into its place; answers the bytes of all its files.
     ///
     /// # Errors
-    /// [`WeightsError::Write`]; there is no target then.
+    /// [`WeightsError::Write`]. There is no target then, unless only the last sync failed, that of the directory
+    /// around it: then it is whole, but a power failure may undo it.
     pub fn finish(mut self) -> Result<u64, WeightsError> {
         sync_directory(self.partial())?;
         fs::rename(self.partial(), &self.target).map_err(write_failed(&self.target))?;

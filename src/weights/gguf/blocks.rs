@@ -170,7 +170,7 @@ fn q5_1(block: &[u8; 24], values: &mut [f32; 32]) {
     *values = five_bits(&block[4..8], &block[8..]).map(|q| scale * f32::from(q) + min);
 }
 
-/// Scale and minimum, 6 bits each, of the `i`-th 32 values of a Q4_K or Q5_K block: the first four lie in the low
+/// Scale and minimum, 6 bits each, of the `i`-th 32 values of a `Q4_K` or `Q5_K` block: the first four lie in the low
 /// bits of bytes 0 to 7; of the others four bits lie in bytes 8 to 11, two in the high bits of bytes 0 to 7.
 fn scale_and_min(packed: &[u8], i: usize) -> (f32, f32) {
     let (scale, min) = if i < 4 {
@@ -181,7 +181,7 @@ fn scale_and_min(packed: &[u8], i: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(min))
 }
 
-/// A block of Q4_K or Q5_K, whose fifth bits are in `high`.
+/// A block of `Q4_K` or `Q5_K`, whose fifth bits are in `high`.
 fn q45_k(block: &[u8], high: Option<&[u8]>, packed: &[u8], values: &mut [f32; K]) {
     let (scale, min) = (half_at(block, 0), half_at(block, 2));
     for (i, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {

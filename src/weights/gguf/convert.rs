@@ -1,7 +1,7 @@
 //! Moves one tensor: decodes its blocks, puts rows in their new order, rounds to the asked type.
 //!
-//! *What must stay true.* No more is held than one chunk in f32 and its bytes, or one row where a row is larger.
-//! Rows are decoded in parallel, each by itself, so the bytes do not depend on the threads.
+//! *What must stay true.* No more is held than one chunk in f32 and its bytes; or one row, or one group of columns,
+//! where that is larger. Rows are decoded in parallel, each by itself, so the bytes do not depend on the threads.
 
 use half::{bf16, f16};
 use rayon::prelude::*;

@@ -5,7 +5,7 @@
 //! *What must stay true.* An import is the whole model or an error: every tensor of the file finds its place, every
 //! place its tensor, of the shape that the metadata asks for, and no metadata of the architecture stays unread.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Display};
 
 use serde_json::{Map, Value, json};
 
@@ -141,7 +141,7 @@ impl<'g, 'a> Reading<'g, 'a> {
     pub(super) fn wrong<T>(
         &mut self,
         suffix: &str,
-        found: impl ToString,
+        found: &dyn Display,
         expected: &'static str,
     ) -> Result<T, GgufProblem> {
         Err(GgufProblem::Value { key: self.key(suffix), found: found.to_string(), expected })
@@ -155,7 +155,7 @@ impl<'g, 'a> Reading<'g, 'a> {
     fn positive(&mut self, suffix: &str) -> Result<usize, GgufProblem> {
         let size = self.size(suffix)?;
         match self.required(suffix, size)? {
-            0 => self.wrong(suffix, 0, "a number from 1 up"),
+            0 => self.wrong(suffix, &0, "a number from 1 up"),
             size => Ok(size),
         }
     }
@@ -164,7 +164,7 @@ impl<'g, 'a> Reading<'g, 'a> {
     pub(super) fn number(&mut self, suffix: &str) -> Result<Option<f64>, GgufProblem> {
         let key = self.key(suffix);
         match self.gguf.metadata.number(&key)? {
-            Some(found) if found <= 0.0 => self.wrong(suffix, found, "a number above 0"),
+            Some(found) if found <= 0.0 => self.wrong(suffix, &found, "a number above 0"),
             found => Ok(found),
         }
     }
@@ -228,7 +228,7 @@ impl<'g, 'a> Reading<'g, 'a> {
     fn rows(&mut self, heads: usize, head_dim: usize) -> Result<usize, GgufProblem> {
         match heads.checked_mul(head_dim) {
             Some(rows) => Ok(rows),
-            None => self.wrong("attention.head_count", heads, "a number of heads that fits memory"),
+            None => self.wrong("attention.head_count", &heads, "a number of heads that fits memory"),
         }
     }
 }
@@ -239,7 +239,7 @@ fn llama(reading: &mut Reading<'_, '_>) -> Result<Map<String, Value>, GgufProble
     let mlp_biased = reading.has("blk.0.ffn_up.bias");
     let window = reading.size("attention.sliding_window")?.filter(|&window| window > 0);
     let biases = Biases { query_key_value: biased, output: biased, feed_forward: mlp_biased };
-    let mut config = rotary_decoder(reading, true, biases)?;
+    let mut config = rotary_decoder(reading, true, &biases)?;
     let mut set = |key: &str, value| config.insert(key.to_owned(), value);
     match window {
         Some(window) => {
@@ -260,7 +260,7 @@ fn llama(reading: &mut Reading<'_, '_>) -> Result<Map<String, Value>, GgufProble
 /// Qwen 2 and 2.5: biases on queries, keys and values; rows as Hugging Face has them.
 fn qwen2(reading: &mut Reading<'_, '_>) -> Result<Map<String, Value>, GgufProblem> {
     let biases = Biases { query_key_value: true, output: false, feed_forward: false };
-    let mut config = rotary_decoder(reading, false, biases)?;
+    let mut config = rotary_decoder(reading, false, &biases)?;
     config.insert("architectures".to_owned(), json!(["Qwen2ForCausalLM"]));
     config.insert("model_type".to_owned(), json!("qwen2"));
     config.insert("use_sliding_window".to_owned(), json!(false));
@@ -278,32 +278,32 @@ struct Biases {
 fn rotary_decoder(
     reading: &mut Reading<'_, '_>,
     permuted: bool,
-    biases: Biases,
+    biases: &Biases,
 ) -> Result<Map<String, Value>, GgufProblem> {
     let (hidden, heads, feed_forward) = (reading.hidden, reading.heads, reading.feed_forward);
     let kv_heads = reading.size("attention.head_count_kv")?.unwrap_or(heads);
     if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-        return reading.wrong("attention.head_count_kv", kv_heads, "a divisor of attention.head_count");
+        return reading.wrong("attention.head_count_kv", &kv_heads, "a divisor of attention.head_count");
     }
     let head_dim = match reading.size("attention.key_length")? {
         Some(head_dim) => head_dim,
         None if hidden.is_multiple_of(heads) => hidden / heads,
-        None => return reading.wrong("embedding_length", hidden, "a multiple of attention.head_count"),
+        None => return reading.wrong("embedding_length", &hidden, "a multiple of attention.head_count"),
     };
     if head_dim == 0 || !head_dim.is_multiple_of(2) {
-        return reading.wrong("attention.key_length", head_dim, "an even number from 2 up");
+        return reading.wrong("attention.key_length", &head_dim, "an even number from 2 up");
     }
     for (suffix, expected) in [
         ("attention.value_length", "the same as attention.key_length"),
         ("rope.dimension_count", "the width of a head: partly rotated heads are not imported"),
     ] {
         if let Some(found) = reading.size(suffix)?.filter(|&found| found != head_dim) {
-            return reading.wrong(suffix, found, expected);
+            return reading.wrong(suffix, &found, expected);
         }
     }
     for suffix in ["expert_count", "expert_used_count"] {
         if let Some(found) = reading.size(suffix)?.filter(|&found| found > 0) {
-            return reading.wrong(suffix, found, "0: mixtures of experts are not imported");
+            return reading.wrong(suffix, &found, "0: mixtures of experts are not imported");
         }
     }
     let epsilon = reading.number("attention.layer_norm_rms_epsilon")?;
@@ -364,7 +364,7 @@ fn rotary_decoder(
 fn gpt2(reading: &mut Reading<'_, '_>) -> Result<Map<String, Value>, GgufProblem> {
     let (hidden, feed_forward, context) = (reading.hidden, reading.feed_forward, reading.context);
     if !hidden.is_multiple_of(reading.heads) {
-        return reading.wrong("embedding_length", hidden, "a multiple of attention.head_count");
+        return reading.wrong("embedding_length", &hidden, "a multiple of attention.head_count");
     }
     let epsilon = reading.number("attention.layer_norm_epsilon")?;
     let epsilon = reading.required("attention.layer_norm_epsilon", epsilon)?;

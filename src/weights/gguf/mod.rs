@@ -70,7 +70,7 @@ pub struct ImportSummary {
 /// # Errors
 /// [`WeightsError::Gguf`] for a file that is broken or cannot be imported, [`WeightsError::Target`] if `target` may
 /// not be written, [`WeightsError::Write`] if it cannot, [`WeightsError::Changed`] if the file changes meanwhile.
-/// In each case there is no `target` afterwards that was not there before.
+/// A `target` that is there afterwards is whole; see [`Export::finish`].
 pub fn import(
     source: &Path,
     target: &Path,

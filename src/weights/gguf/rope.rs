@@ -39,9 +39,11 @@ pub(super) fn scaling(reading: &mut Reading<'_, '_>, theta: f64, head_dim: usize
                 "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original as u64
             }))
         }
-        (Some(found), _) => {
-            reading.wrong("rope.scaling.type", format!("{found:?}"), "none, linear or yarn, without rope_freqs.weight")
-        }
+        (Some(found), _) => reading.wrong(
+            "rope.scaling.type",
+            &format_args!("{found:?}"),
+            "none, linear or yarn, without rope_freqs.weight",
+        ),
     }
 }
 

@@ -23,6 +23,11 @@ const UNKNOWN: usize = 2;
 const CONTROL: usize = 3;
 const USER_DEFINED: usize = 4;
 
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const KINDS: &str = "tokenizer.ggml.token_type";
+const SCORES: &str = "tokenizer.ggml.scores";
+const MERGES: &str = "tokenizer.ggml.merges";
+
 /// A pair of tokens that becomes one.
 pub(super) type Merge<'a> = (&'a str, &'a str);
 
@@ -67,24 +72,21 @@ impl<'a> Tokenizer<'a> {
             Some("llama") => false,
             Some(other) => return Err(GgufProblem::TokenizerModel { found: other.chars().take(80).collect() }),
         };
-        const TOKENS: &str = "tokenizer.ggml.tokens";
         let tokens = required(TOKENS, metadata.texts(TOKENS)?)?;
         let limit = vocabulary.min(MAX_TOKENS);
-        if tokens.is_empty() || tokens.len() > limit {
+        if tokens.len() > limit {
             let (what, found) = ("tokens", tokens.len() as u64);
             return Err(GgufProblem::Limit { what, found, limit: limit as u64 });
         }
         let ids = ids(&tokens)?;
-        let kinds = per_token("tokenizer.ggml.token_type", metadata.sizes("tokenizer.ggml.token_type")?, tokens.len())?;
+        let kinds = per_token(KINDS, metadata.sizes(KINDS)?, tokens.len())?;
         let kinds = kinds.unwrap_or_else(|| vec![NORMAL; tokens.len()]);
         let (algorithm, merges, begins) = if byte_level {
-            const MERGES: &str = "tokenizer.ggml.merges";
             let architecture = metadata.text("general.architecture")?.unwrap_or_default();
             let pre = pre_tokenizer::find(metadata.text("tokenizer.ggml.pre")?, architecture)?;
             let merges = listed_merges(&required(MERGES, metadata.texts(MERGES)?)?, &ids)?;
             (Algorithm::ByteLevel(pre), merges, pre.begin)
         } else {
-            const SCORES: &str = "tokenizer.ggml.scores";
             let scores = required(SCORES, per_token(SCORES, metadata.numbers(SCORES)?, tokens.len())?)?;
             let space_prefix = metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
             let merges = pieces::merges(&tokens, &scores, |id| kinds[id] == NORMAL, &ids)?;

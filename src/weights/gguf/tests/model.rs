@@ -152,7 +152,7 @@ fn a_qwen2_keeps_its_rows_and_brings_its_biases() {
     }
 }
 
-/// A GPT-2 of width 288, more than a group of columns, with linear layers in Q8_0.
+/// A GPT-2 of width 288, more than a group of columns, with linear layers in `Q8_0`.
 fn gpt2(head: Option<u8>) -> GgufBuilder {
     let mut file = GgufBuilder::default()
         .text("general.architecture", "gpt2")
@@ -215,8 +215,8 @@ fn a_gpt2_is_transposed_and_tied_unless_its_head_differs() {
 
 #[test]
 fn values_are_rounded_to_the_nearest_even_and_never_to_infinity() {
-    // Between two bf16 numbers, nearer to neither; beyond the half range.
-    let values = [1.003_906_25, 1.011_718_75, -1.0e5, 3.0, 0.0, -0.0, 1.0e-40, 65_519.0];
+    // Two values halfway between bf16 numbers, and one beyond the halves.
+    let values = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.0e5, 3.0, 0.0, -0.0, 1.0e-40, 65_519.0];
     let set = |values: &[f32; 8]| {
         let mut file = GgufBuilder::tiny("llama").build();
         let at = file.len() - 32;
