@@ -279,8 +279,10 @@ fn a_cache_changes_no_bit_however_the_tokens_are_cut() {
         for cut in [1, 2, 3] {
             let mut cache = KvCache::new(model.spec(), sequences.len());
             for from in (0..10).step_by(cut) {
-                let pieces: Vec<&[u32]> =
-                    sequences.iter().map(|s| &s.tokens[from.min(s.tokens.len())..(from + cut).min(s.tokens.len())]).collect();
+                let pieces: Vec<&[u32]> = sequences
+                    .iter()
+                    .map(|s| &s.tokens[from.min(s.tokens.len())..(from + cut).min(s.tokens.len())])
+                    .collect();
                 let piece = Batch::new(&pieces);
                 let found = model.forward(&cx, &piece, &lanes, Some(&mut cache), None).expect("a forward pass");
                 for (rows, whole) in piece.sequences().iter().zip(whole.sequences().iter()) {

