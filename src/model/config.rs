@@ -87,6 +87,11 @@ impl Config {
         }
     }
 
+    /// The first field that is an object.
+    pub(super) fn first_section(&self) -> Option<(&str, &Value)> {
+        self.fields.iter().find(|(_, value)| value.is_object()).map(|(name, value)| (name.as_str(), value))
+    }
+
     /// A size within `range`, if it is there.
     pub(super) fn size_in(&self, field: &str, range: RangeInclusive<usize>) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(field) else { return Ok(None) };

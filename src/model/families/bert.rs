@@ -1,6 +1,8 @@
 //! BERT (Devlin et al., 2018, arXiv:1810.04805): an encoder with masked-LM or classification head.
 
-use super::{ArchSpec, Config, Family, ModelError, Names, Positions, Slot, activation, encoder_head, head_dim, layers};
+use super::{
+    ArchSpec, Config, Family, ModelError, Names, Positions, Slot, activation, encoder_head, layers, shared_head_dim,
+};
 use crate::{
     direction::Stored,
     kernels::Mask,
@@ -75,7 +77,7 @@ pub(super) fn encoder(config: &Config, family: &Family, offset: usize) -> Result
         attention: AttentionSpec {
             heads,
             kv_heads: heads,
-            head_dim: head_dim(config, hidden_size, heads)?,
+            head_dim: shared_head_dim(config, hidden_size, heads)?,
             mask: Mask::Bidirectional,
             projections: Projections::Split,
             bias: true,

@@ -1,7 +1,9 @@
 //! GPT-2 (Radford et al., 2019): its linear layers are stored inputs by outputs (`Conv1D`), queries, keys and values
 //! in one.
 
-use super::{ArchSpec, Config, Family, ModelError, Names, Positions, Slot, activation, decoder_head, head_dim, layers};
+use super::{
+    ArchSpec, Config, Family, ModelError, Names, Positions, Slot, activation, decoder_head, layers, shared_head_dim,
+};
 use crate::{
     direction::Stored,
     kernels::Mask,
@@ -56,7 +58,7 @@ fn spec(config: &Config) -> Result<ArchSpec, ModelError> {
         attention: AttentionSpec {
             heads,
             kv_heads: heads,
-            head_dim: head_dim(config, hidden_size, heads)?,
+            head_dim: shared_head_dim(config, hidden_size, heads)?,
             mask: Mask::Causal,
             projections: Projections::Fused,
             bias: true,

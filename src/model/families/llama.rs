@@ -1,6 +1,8 @@
 //! Llama (Touvron et al., 2023, arXiv:2302.13971) and what shares its layout.
 
-use super::{ArchSpec, Config, Family, ModelError, Names, Slot, activation, decoder_head, head_dim, layers, rope};
+use super::{
+    ArchSpec, Config, Family, ModelError, Names, Slot, activation, decoder_head, layers, rope, shared_head_dim,
+};
 use crate::{
     direction::Stored,
     kernels::Mask,
@@ -31,6 +33,14 @@ pub(super) const NAMES: Names = &[
     (Slot::Head, "lm_head"),
 ];
 
+/// The longest context that is read: positions cost nothing until a sequence needs them.
+const MAX_POSITIONS: usize = 1 << 32;
+
+/// Features of one head: `head_dim`, or the hidden size shared out.
+fn head_dim(config: &Config, hidden_size: usize, heads: usize) -> Result<usize, ModelError> {
+    if config.get("head_dim").is_some() { config.size("head_dim") } else { shared_head_dim(config, hidden_size, heads) }
+}
+
 fn spec(config: &Config) -> Result<ArchSpec, ModelError> {
     gated_decoder(config, &FAMILY, Mask::Causal, 10_000.0)
 }
@@ -49,7 +59,7 @@ pub(super) fn gated_decoder(
         vocab_size: config.size("vocab_size")?,
         hidden_size,
         layers: layers(config, "num_hidden_layers")?,
-        max_positions: config.size_or("max_position_embeddings", 2048)?,
+        max_positions: config.size_in("max_position_embeddings", 1..=MAX_POSITIONS)?.unwrap_or(2048),
         embedding: EmbeddingSpec {
             width: hidden_size,
             positions: rope(config, default_theta)?,

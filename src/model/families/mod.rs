@@ -111,7 +111,10 @@ fn labels(config: &Config) -> Result<usize, ModelError> {
         let labels = value.as_object().map(serde_json::Map::len).filter(|&labels| labels > 0);
         labels.ok_or_else(|| config.value_error("id2label", value, "an object of label names"))
     });
-    named.unwrap_or_else(|| config.size_or("num_labels", 2))
+    match named.unwrap_or_else(|| config.size_or("num_labels", 2))? {
+        1 => Err(config.unsupported("num_labels", "1, a regression", ["2 classes or more"])),
+        labels => Ok(labels),
+    }
 }
 
 fn activation(config: &Config, field: &str, default: &str) -> Result<Activation, ModelError> {
@@ -140,6 +143,10 @@ fn rope(config: &Config, default_theta: f64) -> Result<Positions, ModelError> {
     let Some(parameters) = parameters else {
         return Ok(Positions::Rope { theta, scaling: RopeScaling::Default });
     };
+    if let Some((name, nested)) = parameters.first_section() {
+        let expected = "one set of parameters for all layers";
+        return Err(parameters.value_error(&format!("rope_parameters.{name}"), nested, expected));
+    }
     let kind = parameters.text("rope_type")?.or(parameters.text("type")?).unwrap_or("default");
     let scaling = match kind {
         "default" => RopeScaling::Default,
@@ -179,14 +186,12 @@ fn consistent(config: &Config, spec: &ArchSpec) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Features of one head: `head_dim`, or the hidden size shared out.
-fn head_dim(config: &Config, hidden_size: usize, heads: usize) -> Result<usize, ModelError> {
-    if config.get("head_dim").is_some() {
-        return config.size("head_dim");
-    }
+/// Features of one head: the hidden size shared out. Families that have a `head_dim` of their own read it first.
+fn shared_head_dim(config: &Config, hidden_size: usize, heads: usize) -> Result<usize, ModelError> {
     if hidden_size.is_multiple_of(heads) {
         return Ok(hidden_size / heads);
     }
-    let expected = format!("a divisor of the hidden size {hidden_size}, or a head_dim beside it");
-    Err(config.value_error("num_attention_heads", &serde_json::json!(heads), &expected))
+    let expected = format!("a divisor of the hidden size {hidden_size}");
+    let field = ["num_attention_heads", "n_head"].into_iter().find(|field| config.has(field)).unwrap_or_default();
+    Err(config.value_error(field, &serde_json::json!(heads), &expected))
 }

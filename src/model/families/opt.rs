@@ -1,6 +1,8 @@
 //! OPT (Zhang et al., 2022, arXiv:2205.01068), the 350M layout with projections and late norms included.
 
-use super::{ArchSpec, Config, Family, ModelError, Names, Positions, Slot, activation, decoder_head, head_dim, layers};
+use super::{
+    ArchSpec, Config, Family, ModelError, Names, Positions, Slot, activation, decoder_head, layers, shared_head_dim,
+};
 use crate::{
     direction::Stored,
     kernels::Mask,
@@ -62,7 +64,7 @@ fn spec(config: &Config) -> Result<ArchSpec, ModelError> {
         attention: AttentionSpec {
             heads,
             kv_heads: heads,
-            head_dim: head_dim(config, hidden_size, heads)?,
+            head_dim: shared_head_dim(config, hidden_size, heads)?,
             mask: Mask::Causal,
             projections: Projections::Split,
             bias,

@@ -150,6 +150,16 @@ fn sizes_that_do_not_go_together_are_refused() {
             &[("pad_token_id", json!(65))],
             "max_position_embeddings is 66; expected more than the 66 rows",
         ),
+        (
+            "bert-cls",
+            &[("id2label", json!({ "0": "score" }))],
+            "num_labels is 1, a regression, which is not supported; supported: 2 classes",
+        ),
+        (
+            "llama",
+            &[("rope_parameters", json!({ "full_attention": { "rope_theta": 1e4 } }))],
+            "rope_parameters.full_attention is {\"rope_theta\":10000.0}; expected one set of parameters for all layers",
+        ),
         ("roberta-mlm", &[("pad_token_id", json!(-1))], "pad_token_id is -1; expected a whole number from 0 to"),
     ] {
         let message = refusal(&with(name, changes));
