@@ -236,7 +236,7 @@ fn generate_answers_new_tokens_only_and_the_same_for_the_same_seed() {
         Some(words.iter().map(|w| &**w).collect())
     );
     let hot = ["--temperature", "1.5", "--top-k", "40", "--top-p", "0.95", "--seed"];
-    let drawn = |seed| generate(&[&hot[..], &[seed]].concat())["tokens"].clone();
+    let drawn = |seed: &str| generate(&[&hot[..], &[seed]].concat())["tokens"].clone();
     assert_eq!(drawn("1"), drawn("1"));
     assert!((2..9).any(|seed| drawn(&seed.to_string()) != drawn("1")));
 }

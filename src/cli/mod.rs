@@ -119,7 +119,8 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
     if !simd::subnormals_survive() {
         return Err(Failure::SubnormalsFlushed);
     }
-    match &arguments.command {
+    // On a worker itself: from outside the pool, every parallel kernel would wake and await another thread.
+    rayon::scope(|_| match &arguments.command {
         Command::Demo => demo::run(&context, console),
         Command::Dump(arguments) => dump::run(arguments, &context, console),
         Command::Evaluate(arguments) => evaluate::run(arguments, &context, console),
@@ -128,7 +129,7 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
         Command::Inspect(arguments) => inspect::run(arguments, console),
         Command::List(arguments) => list::run(arguments, console),
         Command::Verify => verify::run(&context, console),
-    }
+    })
 }
 
 /// The instruction set that the flag names, else the one of `ZOFO_ISA`, else the fastest.
