@@ -8,9 +8,11 @@
 //! one division at the end.
 
 mod generation;
+mod options;
 mod sampling;
 
 pub use generation::{GenerationError, generate};
+pub use options::{OptionBatch, OptionScores, Options};
 pub use sampling::{NotANumber, Sampler};
 
 use crate::{

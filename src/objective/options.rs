@@ -1,0 +1,250 @@
+//! Option cross-entropy: which of several continuations is the right one (MeZO, Malladi et al., 2023,
+//! arXiv:2305.17333, released code).
+//!
+//! The score of a continuation is the mean log-probability of its tokens after the prompt; the loss of an example is
+//! the cross-entropy of the softmax over its continuations' scores.
+//!
+//! *What must stay true.* Nothing is computed twice within an example: the last token of a sequence predicts nothing, so
+//! it is no row, and what begins another sequence of the example is read there. Continuations of one token therefore
+//! cost the prompt alone.
+
+use std::ops::Range;
+
+use super::LabelError;
+use crate::{
+    direction::Displacement,
+    kernels::{
+        Context,
+        cross_entropy::{Sums, Targets, Vocabulary},
+        twin::Real,
+    },
+    model::{ArchSpec, Batch, Model, ModelError},
+    tensor::Sequences,
+};
+
+/// One example: whole sequences, prompt and continuation, and which of their tokens are scored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The tokens of each continuation, its prompt first, and the span that is scored: not empty, not at token 0.
+    pub sequences: Vec<(Vec<u32>, Range<usize>)>,
+    /// The right one.
+    pub gold: usize,
+}
+
+/// Examples as one batch, and the rows and labels that score them.
+#[derive(Clone, Debug)]
+pub struct OptionBatch {
+    batch: Batch,
+    rows: Vec<usize>,
+    labels: Vec<Option<u32>>,
+    /// The labels of each continuation.
+    continuations: Sequences,
+    /// The continuations of each example.
+    examples: Sequences,
+    gold: Vec<usize>,
+    vocab_size: usize,
+}
+
+/// What a model makes of the examples of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptionScores {
+    /// Mean log-probability per token of every continuation, example by example.
+    pub scores: Vec<Vec<f64>>,
+    /// Cross-entropy of each example.
+    pub losses: Vec<f64>,
+    /// Whether the right continuation has the highest score, the first of equals winning.
+    pub correct: Vec<bool>,
+}
+
+impl OptionBatch {
+    /// The batch of these examples for a model of `spec`.
+    ///
+    /// # Errors
+    /// [`LabelError::Range`] for a token beyond the vocabulary, [`LabelError::None`] if there is no example.
+    ///
+    /// # Panics
+    /// If an example has no continuation, a right one it does not have, or a span that is empty, begins at token 0 or
+    /// ends beyond its sequence.
+    pub fn new(spec: &ArchSpec, examples: &[Options]) -> Result<OptionBatch, LabelError> {
+        let (mut inputs, mut rows, mut labels) = (Vec::<&[u32]>::new(), Vec::new(), Vec::new());
+        let (mut spans, mut counts) = (Vec::new(), Vec::new());
+        let mut first_row = 0;
+        for example in examples {
+            assert!(
+                example.gold < example.sequences.len(),
+                "continuation {} of {}",
+                example.gold,
+                example.sequences.len()
+            );
+            // Longest first: what begins another sequence is found in it.
+            let mut order: Vec<usize> = (0..example.sequences.len()).collect();
+            order.sort_by_key(|&at| std::cmp::Reverse(input(&example.sequences[at]).len()));
+            let mut own: Vec<(&[u32], usize)> = Vec::new();
+            let mut starts = vec![0; order.len()];
+            for at in order {
+                let input = input(&example.sequences[at]);
+                starts[at] = match own.iter().find(|(held, _)| held.starts_with(input)) {
+                    Some((_, start)) => *start,
+                    None => {
+                        own.push((input, first_row));
+                        first_row += input.len();
+                        first_row - input.len()
+                    }
+                };
+            }
+            inputs.extend(own.iter().map(|(input, _)| *input));
+            for ((tokens, span), start) in example.sequences.iter().zip(starts) {
+                rows.extend(span.clone().map(|token| start + token - 1));
+                labels.extend(tokens[span.clone()].iter().map(|&token| Some(token)));
+                spans.push(span.len());
+            }
+            counts.push(example.sequences.len());
+        }
+        let width = spec.vocab_size;
+        if let Some((index, found)) = labels.iter().enumerate().find_map(|(i, label)| Some((i, beyond(*label, width)?)))
+        {
+            return Err(LabelError::Range { found, what: "scored token", index, width });
+        }
+        if examples.is_empty() {
+            return Err(LabelError::None);
+        }
+        Ok(OptionBatch {
+            batch: Batch::new(inputs),
+            rows,
+            labels,
+            continuations: Sequences::from_lengths(spans),
+            examples: Sequences::from_lengths(counts),
+            gold: examples.iter().map(|example| example.gold).collect(),
+            vocab_size: spec.vocab_size,
+        })
+    }
+
+    /// Rows of the batch.
+    pub fn tokens(&self) -> usize {
+        self.batch.tokens()
+    }
+
+    /// What `model` makes of the examples in every lane, from one pass over the weights.
+    ///
+    /// # Errors
+    /// [`ModelError`] if a sequence does not fit the model, or the model has no head.
+    pub fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<OptionScores>, ModelError> {
+        let hidden = model.forward(cx, &self.batch, lanes, None, None)?;
+        let vocabulary = Vocabulary::Full(self.vocab_size);
+        let targets = Targets { vocabulary, labels: &self.labels, examples: &self.continuations };
+        let sums = model.losses(cx, &hidden, lanes, &self.rows, &targets)?;
+        Ok(sums.iter().map(|sums| self.scores(sums)).collect())
+    }
+
+    fn scores(&self, sums: &Sums) -> OptionScores {
+        let mean = |at: usize| -sums.per_example[at] / sums.counts[at] as f64;
+        let scores: Vec<Vec<f64>> = self.examples.iter().map(|of| of.map(mean).collect()).collect();
+        let of_gold = || scores.iter().zip(&self.gold);
+        OptionScores {
+            losses: of_gold().map(|(scores, &gold)| cross_entropy(scores, gold)).collect(),
+            correct: of_gold().map(|(scores, &gold)| first_largest(scores) == gold).collect(),
+            scores,
+        }
+    }
+}
+
+/// All tokens but the last, which predicts nothing.
+fn input((tokens, span): &(Vec<u32>, Range<usize>)) -> &[u32] {
+    let fits = span.start > 0 && span.start < span.end && span.end <= tokens.len();
+    assert!(fits, "tokens {span:?} of a sequence of {} are scored", tokens.len());
+    &tokens[..span.end - 1]
+}
+
+fn beyond(label: Option<u32>, width: usize) -> Option<u32> {
+    label.filter(|&label| label as usize >= width)
+}
+
+/// `−ln softmax(scores)[gold]`: an f64 chain in the order of the scores, with the kernels' own exponential.
+fn cross_entropy(scores: &[f64], gold: usize) -> f64 {
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, |a, b| if b.is_nan() || b > a { b } else { a });
+    let sum = scores.iter().fold(0.0, |sum, score| sum + Real::exp(score - largest));
+    (largest - scores[gold]) + Real::ln(sum)
+}
+
+fn first_largest(scores: &[f64]) -> usize {
+    (0..scores.len()).reduce(|best, at| if scores[at] > scores[best] { at } else { best }).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        simd::Isa,
+        testing::reference::{self, golden},
+    };
+
+    fn example(prompt: &[u32], continuations: &[&[u32]], gold: usize) -> Options {
+        let sequence = |tokens: &&[u32]| {
+            let whole = [prompt, tokens].concat();
+            let span = prompt.len()..whole.len();
+            (whole, span)
+        };
+        Options { sequences: continuations.iter().map(sequence).collect(), gold }
+    }
+
+    fn examples() -> Vec<Options> {
+        vec![
+            example(&[5, 42, 79, 20], &[&[57], &[94]], 1),
+            example(&[9, 9], &[&[1, 2, 3], &[1, 2], &[7]], 0),
+            example(&[33, 8, 61], &[&[4, 4], &[4, 5]], 1),
+        ]
+    }
+
+    #[test]
+    fn rows_that_continuations_share_are_computed_once() {
+        let spec = golden::Weights::open(&golden::directory("llama")).spec;
+        // Prompt alone; prompt, 1, 2; and the same prompt and token for both.
+        assert_eq!(OptionBatch::new(&spec, &examples()).expect("a batch").tokens(), 4 + 4 + 4);
+    }
+
+    #[test]
+    fn scores_and_losses_are_those_of_the_reference_sequence_by_sequence() {
+        for name in ["llama", "gpt2"] {
+            let weights = golden::Weights::open(&golden::directory(name));
+            let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
+            let batch = OptionBatch::new(model.spec(), &examples()).expect("a batch");
+            let lanes = [Displacement::default()];
+            let found = batch.score(&model, &Context::new(Isa::fastest()), &lanes).expect("scores").remove(0);
+            for (i, example) in examples().iter().enumerate() {
+                let scores: Vec<f64> =
+                    example.sequences.iter().map(|(tokens, span)| mean_log(&weights, tokens, span)).collect();
+                let sum: f64 = scores.iter().map(|score| score.exp()).sum();
+                for (found, expected) in found.scores[i].iter().zip(&scores) {
+                    // The golden files' bound for losses of an f32 engine.
+                    assert!((found - expected).abs() <= 1e-5, "{name}, example {i}: {found}, expected {expected}");
+                }
+                let expected = sum.ln() - scores[example.gold];
+                assert!((found.losses[i] - expected).abs() <= 2e-5, "{name}, example {i}");
+                let best = scores.iter().copied().fold(f64::MIN, f64::max);
+                assert_eq!(found.correct[i], scores[example.gold] == best, "{name}, example {i}");
+            }
+        }
+    }
+
+    fn mean_log(weights: &golden::Weights, tokens: &[u32], span: &Range<usize>) -> f64 {
+        let source = |slot, layer, role| weights.values(slot, layer, role);
+        let logits = reference::forward(&weights.spec, &source, tokens).logits.expect("a head");
+        let losses = span.clone().map(|at| reference::loss::cross_entropy(&logits[at - 1], tokens[at] as usize));
+        -losses.sum::<f64>() / span.len() as f64
+    }
+
+    #[test]
+    fn a_token_beyond_the_vocabulary_is_named() {
+        let spec = golden::Weights::open(&golden::directory("llama")).spec;
+        let error = OptionBatch::new(&spec, &[example(&[1], &[&[96]], 0)]).expect_err("96 is no token");
+        assert_eq!(error, LabelError::Range { found: 96, what: "scored token", index: 0, width: 96 });
+        assert_eq!(OptionBatch::new(&spec, &[]).map(|_| ()), Err(LabelError::None));
+    }
+
+    #[test]
+    fn nan_scores_reach_the_loss() {
+        assert!(cross_entropy(&[1.0, f64::NAN], 0).is_nan());
+        assert!(cross_entropy(&[f64::NAN, 1.0], 1).is_nan());
+        assert!((cross_entropy(&[0.0, 0.0], 1) - 2.0_f64.ln()).abs() < 1e-15);
+    }
+}
