@@ -26,7 +26,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("model", &["weights", "direction", "kernels", "tensor"]),
     ("task", &["text", "noise"]),
     ("journal", &["optim", "direction"]),
-    ("objective", &["model", "task", "kernels", "tensor"]),
+    ("objective", &["model", "task", "direction", "kernels", "tensor"]),
     ("train", EVERYTHING_BELOW),
     ("cli", EVERYTHING_BELOW),
 ];

@@ -174,7 +174,7 @@ fn first_largest(scores: &[f64]) -> usize {
 mod tests {
     use super::*;
     use crate::{
-        simd::Isa,
+        kernels::Isa,
         testing::reference::{self, golden},
     };
 
