@@ -23,7 +23,7 @@ use crate::{
 /// How a linear layer's weight is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stored {
-    /// `[out, in]`, as PyTorch's `Linear`.
+    /// `[out, in]`, as `PyTorch`'s `Linear`.
     OutIn,
     /// `[in, out]`, as GPT-2's `Conv1D`.
     InOut,

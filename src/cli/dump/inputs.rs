@@ -43,6 +43,9 @@ pub(in crate::cli) enum Problem {
     Directions { found: usize },
 }
 
+/// A shape and its values.
+type Integers<'a> = (&'a [usize], Vec<i64>);
+
 /// The tensors of a file by name.
 struct Tensors<'a> {
     bytes: &'a [u8],
@@ -154,7 +157,7 @@ impl Tensors<'_> {
         Ok(sets.into_values().map(|set| Arc::new(DirectionSet::new(set))).collect())
     }
 
-    fn integers(&self, name: &str, expected: &str) -> Result<Option<(&[usize], Vec<i64>)>, Problem> {
+    fn integers(&self, name: &str, expected: &str) -> Result<Option<Integers<'_>>, Problem> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         if entry.dtype != StoredType::Other(Dtype::I64) {
             return Err(self.unexpected(name, expected));
