@@ -18,7 +18,7 @@ use std::{
 use zofo::{
     direction::{Direction, DirectionSet, Displacement},
     kernels::Context,
-    model::{Batch, Config, Model, Parts, Tensors, families},
+    model::{Batch, BlockParts, Config, Model, Parts, Tensors, families},
     noise::{Law, NoiseKey, Role},
     objective::{Labelled, Sampler, generate, losses},
     simd::Isa,
@@ -65,12 +65,12 @@ struct Size {
 fn size(model: &Model) -> Size {
     let (params, head) = (model.store().params(), model.parts().head.expect("a head").last.weight);
     let elements = |id| params[id].elements() as f64;
-    let blocks = model.parts().blocks.iter().flat_map(|block| block.params()).map(elements).sum();
+    let blocks = model.parts().blocks.iter().flat_map(BlockParts::params).map(elements).sum();
     let bytes = |id| {
         let weight = model.store().weight(id);
         (weight.rows() * weight.cols() * weight.dtype().size()) as f64
     };
-    let all = model.parts().blocks.iter().flat_map(|block| block.params()).chain([head]).map(bytes).sum();
+    let all = model.parts().blocks.iter().flat_map(BlockParts::params).chain([head]).map(bytes).sum();
     Size { blocks, head: elements(head), bytes: all }
 }
 

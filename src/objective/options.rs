@@ -1,4 +1,4 @@
-//! Option cross-entropy: which of several continuations is the right one (MeZO, Malladi et al., 2023,
+//! Option cross-entropy: which of several continuations is the right one (`MeZO`, Malladi et al., 2023,
 //! arXiv:2305.17333, released code).
 //!
 //! The score of a continuation is the mean log-probability of its tokens after the prompt; the loss of an example is
