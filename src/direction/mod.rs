@@ -18,6 +18,6 @@ pub mod params;
 #[cfg(test)]
 mod tests;
 
-pub use displacement::{Direction, DirectionSet, Displacement, Term};
+pub use displacement::{Coefficients, Direction, DirectionSet, Displacement, Term};
 pub use lanes::{Moves, Stored};
 pub use params::{Param, ParamId, ParamTable};
