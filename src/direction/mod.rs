@@ -12,6 +12,7 @@
 
 pub mod displacement;
 pub mod fuse;
+mod gram;
 pub mod lanes;
 pub mod materialize;
 pub mod params;
@@ -19,5 +20,6 @@ pub mod params;
 mod tests;
 
 pub use displacement::{Coefficients, Direction, DirectionSet, Displacement, Term};
+pub use gram::gram;
 pub use lanes::{Moves, Stored};
 pub use params::{Param, ParamId, ParamTable};

@@ -1,5 +1,5 @@
 //! What the tests of every floor share: bit comparison, awkward inputs, the grid of instruction sets and
-//! thread counts, derivatives by finite differences.
+//! thread counts, toy worlds for optimizers, derivatives by finite differences.
 //!
 //! *What it is not.* No definitions of kernels (those are `kernels::twin`, part of the program), and nothing
 //! that the program calls: compiled only for tests and with the feature `testing`.
@@ -11,10 +11,12 @@ mod everywhere;
 mod finite_diff;
 pub mod gguf;
 mod golden;
+pub mod record;
 pub mod roofline;
 pub mod simd_operations;
 #[cfg(test)]
 mod strategies;
+pub mod worlds;
 
 pub use bits::{assert_same_bits, canonical_bits};
 pub use everywhere::{THREAD_COUNTS, everywhere, on_threads};
