@@ -123,7 +123,7 @@ fn best(
     batch: BatchId,
     candidates: &[Displacement],
 ) -> Result<(f64, Displacement), OracleError> {
-    let losses = spsa::totals(oracle, batch, &candidates)?;
+    let losses = spsa::totals(oracle, batch, candidates)?;
     let better = |best: usize, at: usize| if losses[at].is_finite() && losses[at] < losses[best] { at } else { best };
     let best = (1..candidates.len()).fold(0, better);
     Ok((losses[0], candidates[best].clone()))

@@ -116,13 +116,21 @@ fn number(value: &Value) -> Option<f64> {
     value.as_float().or_else(|| value.as_integer().map(|integer| integer as f64))
 }
 
+/// A value as a person writes it: 1e-6, where TOML's own display counts out the zeros.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Float(number) if number.is_finite() => format!("{number:?}"),
+        value => value.to_string(),
+    }
+}
+
 impl OptionValue for Positive {
     const EXPECTED: &'static str = "a number from 1e-18 to 1e18";
     fn read(value: &Value) -> Option<Self> {
         number(value).filter(|number| RANGE.contains(number)).map(Positive)
     }
     fn show(&self) -> String {
-        Value::Float(self.0).to_string()
+        shown(&Value::Float(self.0))
     }
 }
 
@@ -132,7 +140,7 @@ impl OptionValue for NonNegative {
         number(value).filter(|&number| number == 0.0 || RANGE.contains(&number)).map(NonNegative)
     }
     fn show(&self) -> String {
-        Value::Float(self.0).to_string()
+        shown(&Value::Float(self.0))
     }
 }
 
@@ -189,7 +197,7 @@ impl<'a> OptionReader<'a> {
         let refusal = || OptimError::OptionValue {
             optimizer: self.optimizer,
             option,
-            found: value.to_string(),
+            found: shown(value),
             expected: T::EXPECTED,
         };
         T::read(value).ok_or_else(refusal)
@@ -333,6 +341,7 @@ mod tests {
         let text: String = Sample::SPECS.iter().map(|spec| format!("{} = {}\n", spec.name, (spec.default)())).collect();
         assert_eq!(format!("{:?}", read(&text).expect("defaults")), format!("{:?}", read("").expect("nothing")));
         assert_eq!(Sample::SPECS[0].about, "Scale of a step, in two lines.");
+        assert_eq!((Sample::SPECS[0].default)(), "1e-6");
     }
 
     #[test]
@@ -346,6 +355,8 @@ mod tests {
         for (text, expected) in [
             ("lr = -1.0", "option lr of sample is -1.0, expected 0 or a number from 1e-18 to 1e18"),
             ("lr = nan", "option lr of sample is nan, expected 0 or a number from 1e-18 to 1e18"),
+            ("lr = 1e-19", "option lr of sample is 1e-19, expected 0 or a number from 1e-18 to 1e18"),
+            ("lr = 2e18", "option lr of sample is 2e18, expected 0 or a number from 1e-18 to 1e18"),
             ("lr = inf", "option lr of sample is inf, expected 0 or a number from 1e-18 to 1e18"),
             ("lr = \"1\"", "option lr of sample is \"1\", expected 0 or a number from 1e-18 to 1e18"),
             ("queries = 0", "option queries of sample is 0, expected an integer from 1 to 10000"),

@@ -21,6 +21,18 @@ pub enum Answer {
     Slopes(Losses, Vec<Losses>),
 }
 
+impl Answer {
+    /// The totals alone.
+    #[must_use]
+    pub fn without_examples(&self) -> Answer {
+        let total = |losses: &Losses| Losses { total: losses.total, per_example: Vec::new() };
+        match self {
+            Answer::Losses(losses) => Answer::Losses(losses.iter().map(total).collect()),
+            Answer::Slopes(loss, slopes) => Answer::Slopes(total(loss), slopes.iter().map(total).collect()),
+        }
+    }
+}
+
 /// Passes everything on, and keeps the answers and the updates.
 pub struct Recording<O> {
     /// The oracle that answers.

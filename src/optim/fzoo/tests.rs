@@ -53,6 +53,21 @@ fn the_squares_of_the_coefficients_sum_to_at_least_the_rate_squared_over_the_que
 }
 
 #[test]
+fn every_weight_moves_by_the_coefficients_up_to_sign() {
+    let mut oracle = Recording::new(bowl(1.0, 0.0));
+    let mut fzoo = ENTRY.build(&"lr = 1\nqueries = 2".parse().expect("TOML")).expect("options of the test");
+    fzoo.step(&mut oracle, Clock { seed: 3, step: 0, steps: 1 }).expect("a finite loss");
+    let id = oracle.trainable()[0];
+    let [a, b] = [0, 1].map(|term: usize| oracle.updates[0].terms[term].coefficients.of(id).abs());
+    for (after, before) in oracle.inner.values()[0].iter().zip(bowl(1.0, 0.0).values()[0].iter()) {
+        let moved = (after - before).abs();
+        // Two fused multiply-adds and this difference round values below 4: three errors of at most 2⁻²³.
+        let error = (moved - (a + b)).abs().min((moved - (a - b).abs()).abs());
+        assert!(error <= 3.0 * 2_f32.powi(-23), "{moved} is neither {a} + {b} nor their difference");
+    }
+}
+
+#[test]
 fn nothing_moves_where_all_losses_are_equal() {
     assert_eq!(coefficients(bowl(0.0, 7.0), "lr = 1"), [0.0; 8]);
     assert_eq!(coefficients(bowl(1.0, 0.0), "lr = 1\nqueries = 1"), [0.0], "one loss has no spread");

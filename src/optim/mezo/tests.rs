@@ -160,6 +160,31 @@ fn a_conservative_step_never_raises_the_loss_even_at_a_rate_that_would() {
 }
 
 #[test]
+fn a_candidate_whose_loss_is_not_finite_is_not_taken() {
+    // Finite where slopes are measured, −∞ one step away on either side.
+    let cliff = |values: &[Vec<Dual>], _| {
+        let x = values[0][0];
+        vec![if x.value.abs() < 0.5 { x } else { Dual::from(f64::NEG_INFINITY) }]
+    };
+    let mut world = World::new(&[("x", &[1], vec![0.0], vec![0.0])], &[], ANY, Box::new(cliff));
+    let report = step("lr = 1e6\nrule = \"conservative\"", &mut world, 1);
+    assert_eq!((report.nonfinite, report.update_rms, report.loss), (false, 0.0, 0.0));
+    assert_eq!(world.values()[0], [0.0]);
+}
+
+#[test]
+fn a_conservative_step_goes_up_the_estimate_where_that_is_better() {
+    // Rising where the slope is measured; a hill lies below it and a pit above.
+    let deceptive = |values: &[Vec<Dual>], _| {
+        let x = values[0][0];
+        vec![if x.value.abs() < 0.5 { x } else { Dual::from(-x.value.signum()) }]
+    };
+    let mut world = World::new(&[("x", &[1], vec![0.0], vec![0.0])], &[], ANY, Box::new(deceptive));
+    let report = step("lr = 1e6\nrule = \"conservative\"", &mut world, 1);
+    assert_eq!((report.loss, world.loss(0)), (0.0, -1.0));
+}
+
+#[test]
 fn least_squares_finds_the_vector_that_has_all_the_slopes() {
     let world = worlds::quadratic();
     let clock = Clock { seed: 2, step: 0, steps: 1 };
