@@ -12,6 +12,7 @@ pub mod linalg;
 pub mod model;
 pub mod noise;
 pub mod objective;
+pub mod optim;
 pub mod simd;
 pub mod task;
 pub mod tensor;

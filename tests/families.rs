@@ -169,19 +169,19 @@ fn displaced(name: &str, displacement: &Displacement) -> Model {
     let ids: Vec<_> = model.store().params().iter().map(|(id, param)| (id, param.clone())).collect();
     for (id, param) in ids {
         let values = model.store_mut().own(id);
-        for term in &displacement.terms {
-            match term.set.get(id) {
-                None => {}
-                Some(Direction::Explicit(z)) => {
-                    values.iter_mut().zip(z.iter()).for_each(|(v, z)| *v = term.coefficient.mul_add(*z, *v));
+        for (direction, coefficient) in displacement.terms.iter().filter_map(|term| term.get(id)) {
+            match direction {
+                Direction::Explicit(z) => {
+                    values.iter_mut().zip(z.iter()).for_each(|(v, z)| *v = coefficient.mul_add(*z, *v));
                 }
-                Some(Direction::Dense { key, law }) => {
+                Direction::Dense { key, law } => {
                     let noise = key.tensor(param.noise_name());
                     for (at, value) in values.iter_mut().enumerate() {
                         let z = noise.at(*law, (at / param.cols()) as u64, at % param.cols());
-                        *value = term.coefficient.mul_add(z, *value);
+                        *value = coefficient.mul_add(z, *value);
                     }
                 }
+                Direction::Weights => unreachable!("no displacement of this test holds it"),
             }
         }
     }

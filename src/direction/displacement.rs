@@ -22,6 +22,8 @@ pub enum Direction {
     },
     /// Values of the parameter's stored shape, row-major.
     Explicit(Arc<[f32]>),
+    /// The parameter's own values, as they are before the displacement: weight decay.
+    Weights,
 }
 
 /// One direction for each of some parameters; the others do not move.
@@ -45,13 +47,48 @@ impl DirectionSet {
     }
 }
 
+/// The scale of a set of directions, for example `epsilon` or `−lr · projected_grad`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Coefficients {
+    /// The same for every parameter.
+    One(f32),
+    /// Each parameter's own; 0 for those that are not named.
+    PerParam(BTreeMap<ParamId, f32>),
+}
+
+impl Coefficients {
+    /// The scale of a parameter's direction.
+    pub fn of(&self, id: ParamId) -> f32 {
+        match self {
+            Coefficients::One(coefficient) => *coefficient,
+            Coefficients::PerParam(coefficients) => coefficients.get(&id).copied().unwrap_or(0.0),
+        }
+    }
+    /// Whether each of them is finite.
+    pub fn are_finite(&self) -> bool {
+        match self {
+            Coefficients::One(coefficient) => coefficient.is_finite(),
+            Coefficients::PerParam(coefficients) => coefficients.values().all(|coefficient| coefficient.is_finite()),
+        }
+    }
+}
+
 /// One scaled set of directions.
 #[derive(Clone, Debug)]
 pub struct Term {
     /// The directions.
     pub set: Arc<DirectionSet>,
-    /// Their scale, for example `epsilon` or `−lr · projected_grad`.
-    pub coefficient: f32,
+    /// Their scale.
+    pub coefficients: Coefficients,
+}
+
+impl Term {
+    /// The parameter's direction and its scale; `None` if the term does not move it: a scale of 0 keeps every bit,
+    /// the sign of zeros included.
+    pub fn get(&self, id: ParamId) -> Option<(&Direction, f32)> {
+        let coefficient = self.coefficients.of(id);
+        self.set.get(id).filter(|_| coefficient != 0.0).map(|direction| (direction, coefficient))
+    }
 }
 
 /// `Σ cᵢ·zᵢ`, applied left to right. The default moves nothing.
@@ -64,10 +101,15 @@ pub struct Displacement {
 impl Displacement {
     /// `coefficient · set`.
     pub fn along(set: &Arc<DirectionSet>, coefficient: f32) -> Self {
-        Displacement { terms: vec![Term { set: Arc::clone(set), coefficient }] }
+        let coefficients = Coefficients::One(coefficient);
+        Displacement { terms: vec![Term { set: Arc::clone(set), coefficients }] }
     }
     /// Whether some term moves the parameter.
     pub fn moves(&self, id: ParamId) -> bool {
-        self.terms.iter().any(|term| term.coefficient != 0.0 && term.set.get(id).is_some())
+        self.terms.iter().any(|term| term.get(id).is_some())
+    }
+    /// Whether every coefficient is finite.
+    pub fn is_finite(&self) -> bool {
+        self.terms.iter().all(|term| term.coefficients.are_finite())
     }
 }

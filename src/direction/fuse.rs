@@ -16,6 +16,8 @@ pub enum Dense<'a> {
     Noise(TensorNoise, Law),
     /// Values of the weight's own shape `[n, k]`.
     Explicit(MatRef<'a>),
+    /// The stored weight itself, whatever earlier terms added to it.
+    Weights,
 }
 
 /// Which elements of a weight `[n, k]` take part: one bit an element, row after row, each row starting
@@ -124,7 +126,13 @@ impl PanelSource for Perturbed<'_> {
             for offset in (0..width.min(rows.len())).step_by(PANEL_ROWS) {
                 let rows = rows.start + offset..rows.end.min(rows.start + offset + PANEL_ROWS);
                 let z = &mut direction[..depth.len() * PANEL_ROWS];
-                simd.vectorize(Fill { direction: term.direction, rows: rows.clone(), depth: depth.clone(), z });
+                simd.vectorize(Fill {
+                    weight: self.weight,
+                    direction: term.direction,
+                    rows: rows.clone(),
+                    depth: depth.clone(),
+                    z,
+                });
                 // The first term finds every branch's weight in panel 0, which it therefore writes last.
                 let shared = index == 0;
                 for (column, (k, z)) in depth.clone().zip(z.chunks_exact(PANEL_ROWS).enumerate()) {
@@ -141,6 +149,7 @@ impl PanelSource for Perturbed<'_> {
 /// Makes sixteen rows of a direction, in the order of a panel: `z[(k − depth.start) · 16 + row]`. An operation
 /// of its own, compiled once an instruction set whatever operand it is part of.
 struct Fill<'a, 'z> {
+    weight: WeightRef<'a>,
     direction: Dense<'a>,
     rows: Range<usize>,
     depth: Range<usize>,
@@ -151,10 +160,11 @@ impl SimdOp for Fill<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, simd: S) {
-        let Fill { direction, rows, depth, z } = self;
+        let Fill { weight, direction, rows, depth, z } = self;
         match direction {
             Dense::Noise(noise, law) => noise.fill_panel(simd, law, rows.start as u64, depth, z),
             Dense::Explicit(values) => values.fill(simd, rows, depth, &mut [z]),
+            Dense::Weights => weight.fill(simd, rows, depth, &mut [z]),
         }
     }
 }

@@ -49,14 +49,14 @@ impl<'a> Moves<'a> {
         for (lane, displacement) in lanes.iter().enumerate() {
             // A shared term keeps its place only if that does not overtake an earlier term of this lane.
             let mut from = 0;
-            for term in displacement.terms.iter().filter(|term| term.coefficient != 0.0) {
-                let Some(direction) = term.set.get(id) else { continue };
+            for term in &displacement.terms {
+                let Some((direction, coefficient)) = term.get(id) else { continue };
                 let shared = (from..merged.len()).find(|&at| Arc::ptr_eq(merged[at].0, &term.set));
                 let at = shared.unwrap_or_else(|| {
                     merged.push((&term.set, direction, vec![0.0; lanes.len()]));
                     merged.len() - 1
                 });
-                merged[at].2[lane] = term.coefficient;
+                merged[at].2[lane] = coefficient;
                 from = at + 1;
             }
         }
@@ -64,6 +64,7 @@ impl<'a> Moves<'a> {
         let dense = |direction: &'a Direction| match direction {
             Direction::Dense { key, law } => fuse::Dense::Noise(key.tensor(param.noise_name()), *law),
             Direction::Explicit(values) => fuse::Dense::Explicit(MatRef::new(values, rows, cols)),
+            Direction::Weights => fuse::Dense::Weights,
         };
         let directions = merged.iter().map(|(_, direction, _)| dense(direction)).collect();
         let coefficients = merged.into_iter().map(|(_, _, coefficients)| coefficients).collect();
@@ -158,8 +159,20 @@ impl<'a> Moves<'a> {
         (0..self.lanes).map(moved).collect()
     }
 
-    /// `out = fma(c, z[row], out)` for every term of `lane`.
+    /// Writes what a single lane makes of the parameter over its values: an update, applied for good.
+    ///
+    /// # Panics
+    /// If there is more than one lane.
+    pub fn apply(&self, cx: &Context, values: MatMut<'_>) {
+        assert_eq!(self.lanes, 1, "an update is one displacement");
+        let rows: Vec<_> = values.into_rows().enumerate().collect();
+        rows.into_par_iter().for_each(|(row, out)| self.displace_row(cx, 0, row, out));
+    }
+
+    /// `out = fma(c, z[row], out)` for every term of `lane`; `out` comes as the stored row.
     fn displace_row(&self, cx: &Context, lane: usize, row: usize, out: &mut [f32]) {
+        let decays = self.directions.iter().any(|direction| matches!(direction, fuse::Dense::Weights));
+        let stored = if decays { out.to_vec() } else { Vec::new() };
         for (direction, coefficients) in self.directions.iter().zip(&self.coefficients) {
             let c = coefficients[lane];
             if c == 0.0 {
@@ -172,6 +185,7 @@ impl<'a> Moves<'a> {
                     elementwise::axpy(cx, c, &z, out);
                 }
                 fuse::Dense::Explicit(values) => elementwise::axpy(cx, c, values.row(row), out),
+                fuse::Dense::Weights => elementwise::axpy(cx, c, &stored, out),
             }
         }
     }

@@ -12,12 +12,14 @@
 
 pub mod displacement;
 pub mod fuse;
+mod gram;
 pub mod lanes;
 pub mod materialize;
 pub mod params;
 #[cfg(test)]
 mod tests;
 
-pub use displacement::{Direction, DirectionSet, Displacement, Term};
+pub use displacement::{Coefficients, Direction, DirectionSet, Displacement, Term};
+pub use gram::gram;
 pub use lanes::{Moves, Stored};
 pub use params::{Param, ParamId, ParamTable};

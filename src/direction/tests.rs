@@ -1,8 +1,11 @@
 //! Fused equals materialised: bits for dense directions, a derived bound for low-rank ones.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::{
+    Coefficients, Direction, DirectionSet, Displacement, Moves, ParamTable, Stored,
     fuse::{Dense, Mask, Perturbed, Term},
     materialize,
 };
@@ -58,10 +61,11 @@ proptest! {
         let terms = [
             Term { direction: Dense::Noise(noise, law), coefficients: &[1e-3, -1e-3], mask },
             Term { direction: Dense::Explicit(MatRef::new(&explicit, n, k)), coefficients: &[0.25, 0.0], mask: None },
+            Term { direction: Dense::Weights, coefficients: &[-0.125, 0.5], mask },
         ];
         let rounded: Vec<half::bf16> = w.iter().map(|&w| half::bf16::from_f32(w)).collect();
         for weight in [WeightRef::f32(&w, n, k), WeightRef::bf16(&rounded, n, k)] {
-            for terms in [&terms[..], &terms[..1], &[]] {
+            for terms in [&terms[..], &terms[..1], &terms[2..], &[]] {
                 let perturbed = Perturbed::new(weight, terms, branches);
                 for isa in Isa::available() {
                     let cx = Context::new(isa).with_profile(profile);
@@ -73,6 +77,57 @@ proptest! {
                     });
                     assert_same_bits(&y, &expected, format_args!("{isa} {profile} {m}x{k}x{n} {} terms", terms.len()));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn applied_gathered_multiplied_and_lent_values_are_the_materialised_ones_bit_for_bit(
+        rows in prop::sample::select(vec![1_usize, 2, 15, 17, 40]),
+        cols in prop::sample::select(vec![1_usize, 7, 16, 33, 300]),
+        seed in any::<u64>(),
+        own in prop::sample::select(vec![0.0_f32, -0.5, 1e-3]),
+    ) {
+        let mut table = ParamTable::new();
+        let (w, bias, still) = (table.add("w", &[rows, cols]), table.add("b", &[cols]), table.add("s", &[cols]));
+        let explicit: Arc<[f32]> = values(rows * cols, seed ^ 1).into();
+        let noise = Direction::Dense { key: NoiseKey::new(seed, 1, Role::Dense, 0), law: Law::Gaussian };
+        let noise = Arc::new(DirectionSet::new([(w, noise.clone()), (bias, noise)]));
+        let explicit = Arc::new(DirectionSet::new([(w, Direction::Explicit(explicit))]));
+        let decay = Arc::new(DirectionSet::new([(w, Direction::Weights)]));
+        let mut displacement = Displacement::along(&noise, 1e-2);
+        displacement.terms.extend(Displacement::along(&decay, -0.25).terms);
+        let per_param = Coefficients::PerParam([(w, own), (still, 1.0)].into());
+        displacement.terms.push(super::Term { set: explicit, coefficients: per_param });
+        prop_assert!(displacement.moves(w) && displacement.moves(bias) && !displacement.moves(still));
+
+        let lanes = [displacement];
+        for (id, param) in table.iter() {
+            let stored = values(param.elements(), seed ^ 2);
+            let (rows, cols) = (param.rows(), param.cols());
+            let expected = materialize::displaced(&stored, id, param, &lanes[0]);
+            prop_assert_eq!(expected != stored, id != still);
+            for isa in Isa::available() {
+                let cx = Context::new(isa);
+                let moves = Moves::of(&lanes, id, param);
+                let mut applied = stored.clone();
+                on_threads(3, || moves.apply(&cx, MatMut::new(&mut applied, rows, cols)));
+                assert_same_bits(&applied, &expected, "applied");
+                let ids: Vec<u32> = (0..rows as u32).collect();
+                let mut gathered = vec![0.0; rows * cols];
+                let weight = WeightRef::f32(&stored, rows, cols);
+                moves.gather(&cx, weight, &ids, MatMut::new(&mut gathered, rows, cols));
+                assert_same_bits(&gathered, &expected, "gathered");
+                if rows == 1 {
+                    assert_same_bits(&moves.values(&cx, &stored)[0], &expected, "lent");
+                }
+                let x = values(3 * cols, seed ^ 3);
+                let (mut fused, mut plain) = (vec![0.0; 3 * rows], vec![0.0; 3 * rows]);
+                let x = MatRef::new(&x, 3, cols);
+                moves.linear(&cx, x, (weight, Stored::OutIn), None, MatMut::new(&mut fused, 3, rows));
+                let expected = WeightRef::f32(&expected, rows, cols);
+                matmul::forward(&cx, x, &expected, None, MatMut::new(&mut plain, 3, rows));
+                assert_same_bits(&fused, &plain, "multiplied");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What the tests of every floor share: bit comparison, awkward inputs, the grid of instruction sets and
-//! thread counts, derivatives by finite differences, the naive forward pass of every architecture.
+//! thread counts, derivatives by finite differences, the naive forward pass of every architecture, toy worlds for
+//! optimizers.
 //!
 //! *What it is not.* No definitions of kernels (those are `kernels::twin`, part of the program), and nothing
 //! that the program calls: compiled only for tests and with the feature `testing`.
@@ -10,11 +11,13 @@ mod bits;
 mod everywhere;
 mod finite_diff;
 pub mod gguf;
+pub mod record;
 pub mod reference;
 pub mod roofline;
 pub mod simd_operations;
 #[cfg(test)]
 mod strategies;
+pub mod worlds;
 
 pub use bits::{assert_same_bits, canonical_bits};
 pub use everywhere::{THREAD_COUNTS, everywhere, on_threads};

@@ -1,0 +1,281 @@
+//! What every optimizer owes: each entry of the registry, with each branch of its options, in each toy world.
+//!
+//! Where a world's loss is quadratic with eigenvalues in [μ, L] and all batches B share the minimum θ*, an estimate ĝ
+//! with E ĝ = g and E‖ĝ‖² ≤ (n + 2)‖g‖² (Gaussian z: E (gᵀz)²‖z‖² = (n + 2)‖g‖²) shrinks D = ‖θ − θ*‖²:
+//!
+//! ```text
+//! E D' = D − 2 lr gᵀ(θ − θ*) + lr² E‖ĝ‖²
+//!      ≤ D − 4 lr L_B + 2 lr² (n + 2) L L_B          gᵀ(θ − θ*) = 2 L_B and ‖g‖² ≤ 2 L L_B
+//!      = D − 2 lr L_B ≤ (1 − lr μ) D                 with lr = 1 / (L (n + 2))
+//! ```
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::testing::{
+    assert_same_bits,
+    record::{Answer, Recording, Replaying},
+    worlds::{self, Call, World},
+};
+
+/// How the size of a step depends on the slopes.
+#[derive(Clone, Copy, PartialEq)]
+enum Scale {
+    /// Proportional to them.
+    Slopes,
+    /// It does not; the learning rate falls to zero, or the walk would never settle.
+    Normalised,
+}
+
+struct Case {
+    optimizer: &'static str,
+    options: &'static str,
+    scale: Scale,
+    /// Calls that evaluate in one step.
+    evaluations: usize,
+}
+
+const CASES: &[Case] = &[
+    Case { optimizer: "fzoo", options: "epsilon = 1e-3", scale: Scale::Normalised, evaluations: 1 },
+    Case { optimizer: "fzoo", options: "epsilon = 1e-3\nqueries = 3", scale: Scale::Normalised, evaluations: 1 },
+    Case { optimizer: "mezo", options: "", scale: Scale::Slopes, evaluations: 1 },
+    Case { optimizer: "mezo", options: "queries = 3", scale: Scale::Slopes, evaluations: 1 },
+    Case {
+        optimizer: "mezo",
+        options: "queries = 3\nqueries_schedule = \"linear\"\nestimator = \"one-sided\"",
+        scale: Scale::Slopes,
+        evaluations: 1,
+    },
+    Case { optimizer: "mezo", options: "estimator = \"slope\"", scale: Scale::Slopes, evaluations: 1 },
+    Case {
+        optimizer: "mezo",
+        options: "queries = 2\naggregate = \"least-squares\"",
+        scale: Scale::Slopes,
+        evaluations: 1,
+    },
+    Case { optimizer: "mezo", options: "rule = \"sign\"", scale: Scale::Normalised, evaluations: 1 },
+    Case { optimizer: "mezo", options: "rule = \"conservative\"", scale: Scale::Slopes, evaluations: 2 },
+];
+
+type Start = fn() -> World;
+
+const WORLDS: &[(&str, Start)] = &[
+    ("quadratic", worlds::quadratic),
+    ("rosenbrock", worlds::rosenbrock),
+    ("matrix regression", worlds::matrix_regression),
+    ("mixed ranks", worlds::mixed_ranks),
+];
+
+impl Case {
+    fn optimizer(&self, world: &World) -> Box<dyn Optimizer> {
+        self.with(&format!("lr = {:e}", self.lr(world)))
+    }
+
+    fn with(&self, more: &str) -> Box<dyn Optimizer> {
+        let schedule = if self.scale == Scale::Normalised { "lr_schedule = \"linear\"" } else { "" };
+        let table = format!("{}\n{schedule}\n{more}", self.options).parse().expect("TOML");
+        find(self.optimizer).and_then(|entry| entry.build(&table)).expect("options of the case")
+    }
+
+    /// The rate of the head of this file. A normalised step has length lr·√n along −g up to a factor of √(2/π) at
+    /// least (E sign(gᵀz) z), so √D drifts down while it exceeds n·lr / 1.3, g being within an angle of cosine 0.8 of
+    /// θ − θ* where L/μ ≤ 4; the rate starts at a quarter of that and then falls. Rosenbrock's walls have a
+    /// curvature of 1000 where the valley is met: a step of 0.02 costs 0.2 there.
+    fn lr(&self, world: &World) -> f64 {
+        let n = world.dimension() as f64;
+        match (self.scale, world.facts.convexity) {
+            (Scale::Slopes, _) => 1.0 / (world.facts.smoothness * (n + 2.0)),
+            (Scale::Normalised, 0.0) => 0.02,
+            (Scale::Normalised, _) => 0.32 * world.squared_distance().sqrt() / n,
+        }
+    }
+
+    /// Where steps are proportional: so many that E D falls to 1/400, hence D to 1/4 with probability 0.99 (Markov).
+    /// Where they are normalised: twice the 10·n in which the drift of D, at least 0.068·D₀ / n a step on average
+    /// while D > D₀ / 4, would use up all of D₀ / 4 .. D₀.
+    fn steps(&self, world: &World) -> u64 {
+        let (n, facts) = (world.dimension() as f64, world.facts);
+        match (self.scale, facts.convexity) {
+            (_, 0.0) => 3000,
+            (Scale::Slopes, convexity) => (400_f64.ln() * facts.smoothness * (n + 2.0) / convexity).ceil() as u64,
+            (Scale::Normalised, _) => 20 * n as u64,
+        }
+    }
+}
+
+/// Runs steps `range` of a run of `steps`.
+fn run(
+    optimizer: &mut dyn Optimizer,
+    oracle: &mut dyn Oracle,
+    seed: u64,
+    range: std::ops::Range<u64>,
+    steps: u64,
+) -> Result<Vec<StepReport>, OptimError> {
+    range.map(|step| optimizer.step(oracle, Clock { seed, step, steps })).collect()
+}
+
+fn assert_same_values(found: &World, expected: &World, what: &str) {
+    for (found, expected) in found.values().iter().zip(expected.values()) {
+        assert_same_bits(found, expected, what);
+    }
+}
+
+/// Calls `check` with every case and world, and a label for messages.
+fn everywhere(check: impl Fn(&Case, &dyn Fn() -> World, &str)) {
+    for case in CASES {
+        for (name, world) in WORLDS {
+            check(case, world, &format!("{} [{}] in {name}", case.optimizer, case.options.replace('\n', ", ")));
+        }
+    }
+}
+
+#[test]
+fn every_optimizer_descends_in_every_world() {
+    everywhere(|case, world, label| {
+        let mut world = world();
+        let (distance, loss, steps) = (world.squared_distance(), world.loss(0), case.steps(&world));
+        run(&mut *case.optimizer(&world), &mut world, 7, 0..steps, steps).expect("finite losses");
+        if world.facts.convexity == 0.0 {
+            // The floor of the valley is met at a loss of 4; the first step alone falls by lr‖g‖²/2 = 0.2 or more.
+            assert!(world.loss(0) < loss / 4.0, "{label}: from {loss} to {}", world.loss(0));
+        } else {
+            let ratio = world.squared_distance() / distance;
+            assert!(ratio < 0.25, "{label}: ‖θ − θ*‖² fell to {ratio} of {distance} in {steps} steps");
+        }
+    });
+}
+
+#[test]
+fn a_step_draws_then_evaluates_then_commits_once() {
+    everywhere(|case, world, label| {
+        let mut world = world();
+        let reports = run(&mut *case.optimizer(&world), &mut world, 1, 0..5, 5).expect("finite losses");
+        let steps: Vec<_> = world.calls().chunk_by(|_, next| *next != Call::Draw).collect();
+        assert_eq!(steps.len(), 5, "{label}");
+        for (calls, report) in steps.iter().zip(reports) {
+            let counts: Vec<usize> =
+                calls.iter().filter_map(|call| if let Call::Evaluate(n) = call { Some(*n) } else { None }).collect();
+            assert_eq!(calls.len(), 2 + case.evaluations, "{label}: {calls:?}");
+            assert_eq!((calls[0], calls[calls.len() - 1]), (Call::Draw, Call::Commit), "{label}: {calls:?}");
+            assert_eq!((counts.len(), counts.iter().sum()), (case.evaluations, report.evaluations), "{label}");
+            assert!(report.loss.is_finite() && report.update_rms > 0.0 && !report.nonfinite, "{label}: {report:?}");
+        }
+    });
+}
+
+#[test]
+fn without_a_learning_rate_every_bit_stays() {
+    everywhere(|case, world, label| {
+        let (start, mut moved) = (world(), world());
+        let reports = run(&mut *case.with("lr = 0"), &mut moved, 1, 0..3, 3).expect("finite losses");
+        assert_same_values(&moved, &start, label);
+        assert!(reports.iter().all(|report| report.update_rms == 0.0 && report.evaluations > 0), "{label}");
+    });
+}
+
+#[test]
+fn a_run_is_a_function_of_its_seed() {
+    everywhere(|case, world, label| {
+        let end = |seed| {
+            let mut world = world();
+            run(&mut *case.optimizer(&world), &mut world, seed, 0..20, 20).expect("finite losses");
+            world
+        };
+        assert_same_values(&end(3), &end(3), label);
+        assert!(end(3).values() != end(4).values(), "{label}: two seeds, one run");
+    });
+}
+
+#[test]
+fn recorded_answers_and_the_same_code_make_the_same_updates_bit_for_bit() {
+    everywhere(|case, world, label| {
+        let broken = || world().failing([4, 9, 10], f64::NAN);
+        let mut live = Recording::new(broken());
+        let reports = run(&mut *case.optimizer(&live.inner), &mut live, 5, 0..30, 30).expect("finite losses");
+
+        // A journal keeps totals.
+        let answers = live.answers.iter().map(Answer::without_examples);
+        let mut replay = Recording::new(Replaying::new(broken(), answers));
+        let optimizer = &mut *case.optimizer(&world());
+        let mut replayed = run(optimizer, &mut replay, 5, 0..17, 30).expect("recorded losses");
+        replayed.extend(run(optimizer, &mut replay, 5, 17..30, 30).expect("recorded losses"));
+        assert_same_values(replay.inner.world(), &live.inner, label);
+        // `Debug` writes every bit of a float but those of a NaN.
+        assert_eq!(format!("{:?}", replay.updates), format!("{:?}", live.updates), "{label}");
+        assert_eq!(format!("{replayed:?}"), format!("{reports:?}"), "{label}");
+        let error = run(optimizer, &mut replay, 5, 30..31, 30).expect_err("the record has ended").to_string();
+        assert!(error.starts_with("the record holds None"), "{label}: {error}");
+    });
+}
+
+#[test]
+fn frozen_parameters_keep_every_bit() {
+    for case in CASES {
+        let (start, mut world) = (worlds::mixed_ranks(), worlds::mixed_ranks());
+        let decayed = format!("lr = {:e}\nweight_decay = 0.5", case.lr(&start));
+        run(&mut *case.with(&decayed), &mut world, 1, 0..10, 10).expect("finite losses");
+        for (id, param) in start.params().iter() {
+            let (found, before) = (&world.values()[id.index()], &start.values()[id.index()]);
+            if start.trainable().contains(&id) {
+                assert!(found.iter().zip(before).all(|(a, b)| a != b), "{}: {}", case.options, param.name());
+            } else {
+                assert_same_bits(found, before, param.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_changes_no_weight_and_the_next_step_goes_on() {
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        everywhere(|case, world, label| {
+            let mut world = world().failing(1..5, value);
+            let mut optimizer = case.optimizer(&world);
+            for step in 0..6 {
+                let before = world.values().to_vec();
+                let report = run(&mut *optimizer, &mut world, 2, step..step + 1, 6).expect("four in a row").remove(0);
+                assert_eq!(report.nonfinite, (1..5).contains(&step), "{label}: step {step}");
+                assert_eq!(world.values() == before, report.nonfinite, "{label}: step {step}");
+            }
+        });
+    }
+}
+
+#[test]
+fn losses_that_are_not_finite_end_a_run_at_the_fifth_in_a_row_or_at_the_number_of_the_option() {
+    everywhere(|case, world, label| {
+        for (option, count) in [("", 5), ("max_nonfinite = 2", 2)] {
+            // The steps 0 and 1 .. 2 of four do not count: step 3 is sound.
+            let mut world = world().failing((0..1).chain(4..20), f64::NAN);
+            let mut optimizer = case.with(&format!("lr = {:e}\n{option}", case.lr(&world)));
+            let error = run(&mut *optimizer, &mut world, 2, 0..20, 20).expect_err(label);
+            let OptimError::NonFinite { count: found, step } = error else { panic!("{label}: {error}") };
+            assert_eq!((found, step), (count, 3 + u64::from(count)), "{label}");
+        }
+    });
+}
+
+#[test]
+fn the_registry_is_sorted_and_its_entries_build_from_their_defaults() {
+    assert!(REGISTRY.is_sorted_by(|a, b| a.name < b.name));
+    for entry in REGISTRY {
+        let names: BTreeSet<_> = entry.options().map(|spec| spec.name).collect();
+        assert_eq!(names.len(), entry.options().count(), "{}: an option stands twice", entry.name);
+        let defaults: String = entry.options().map(|spec| format!("{} = {}\n", spec.name, (spec.default)())).collect();
+        entry.build(&defaults.parse().expect("defaults are TOML")).expect(entry.name);
+        assert!(CASES.iter().any(|case| case.optimizer == entry.name), "{} has no case", entry.name);
+        assert!(std::ptr::eq(find(entry.name).expect("registered"), *entry));
+    }
+}
+
+#[test]
+fn an_unknown_optimizer_or_option_is_refused_with_the_nearest_name() {
+    let message = |error: OptimError| error.to_string();
+    assert_eq!(
+        find("mozo").map_err(message).expect_err("no such optimizer"),
+        "there is no optimizer \"mozo\"; the nearest name is \"mezo\", and `zofo list optimizers` shows all"
+    );
+    let entry = find("mezo").expect("registered");
+    let refused = entry.build(&"eps = 1e-3".parse().expect("TOML")).map(drop).map_err(message).expect_err("unknown");
+    assert!(refused.starts_with("optimizer mezo has no option \"eps\"; the nearest name is "), "{refused}");
+}

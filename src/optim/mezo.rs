@@ -1,0 +1,133 @@
+//! `MeZO`: gradient descent on slopes along random directions that are regenerated instead of stored.
+//!
+//! ```text
+//! z_i ~ N(0, I)                                        i = 1..q, from the key (seed, step, i)
+//! p_i = (L(θ + ε z_i) − L(θ − ε z_i)) / 2ε             on one batch
+//! θ   ← θ − η (Σ p_i z_i / q + λ θ)
+//! ```
+//!
+//! Malladi et al., "Fine-Tuning Language Models with Just Forward Passes", 2023, arXiv:2305.17333. The rules
+//! `sign` and `conservative` and the exact slope (their Forward-Grad) are those of Zhang et al., "Revisiting
+//! Zeroth-Order Optimization for Memory-Efficient LLM Fine-Tuning: A Benchmark", ICML 2024, arXiv:2402.11592.
+//!
+//! | paper | here |
+//! | --- | --- |
+//! | η, learning rate | `lr` |
+//! | ε, perturbation scale | `epsilon` |
+//! | n, of n-SPSA | `queries` |
+//! | λ, weight decay | `weight_decay` |
+//! | `projected_grad` | [`StepReport::projected_grads`] |
+//!
+//! **Deviations.** From the released code: weights are never moved by probes, so nothing is restored and nothing
+//! drifts; the reported loss is the mean of both sides, not that at θ + εz; weight decay spares vectors by their
+//! shape, not by names that contain `bias` or `norm`; noise is our own. `sign` takes the sign of each slope, as the
+//! benchmark's code does, not of each coordinate of the estimate, as its paper writes. `conservative` compares θ, the
+//! update and its opposite by three probes instead of three moves. `least-squares` is ours. Momentum and Adam, which
+//! keep a value for every weight, are not here.
+
+use super::{
+    BatchId, Clock, Entry, NonNegative, OptimError, Optimizer, Oracle, OracleError, Pool, Positive, Queries,
+    StepReport,
+    options::{choice, options},
+    parts::{
+        spsa::{self, Aggregate, Estimator},
+        update::descend,
+    },
+    schedule::{Growth, Schedule},
+};
+use crate::{direction::Displacement, noise::Law};
+
+choice! {
+    /// What is done with the slopes.
+    pub enum Rule {
+        /// A step down the gradient estimate.
+        Sgd = "sgd",
+        /// A step of fixed scale: slopes are replaced by their signs.
+        Sign = "sign",
+        /// The best of θ, a step down the estimate and a step up.
+        Conservative = "conservative",
+    }
+    expected "\"sgd\", \"sign\" or \"conservative\""
+}
+
+options! {
+    /// The options of `MeZO`.
+    pub struct Options {
+        /// Learning rate: the scale of an update.
+        lr: NonNegative = NonNegative::new(1e-6), "";
+        /// Scale of the perturbation that slopes are measured with.
+        epsilon: Positive = Positive::new(1e-3), "weights";
+        /// Directions a step.
+        queries: Queries = Queries::new(1), "directions";
+        /// Course of the number of queries: constant, or linear from 1.
+        queries_schedule: Growth = Growth::Constant, "";
+        /// How slopes are measured.
+        estimator: Estimator = Estimator::TwoSided, "";
+        /// How several slopes make a gradient.
+        aggregate: Aggregate = Aggregate::Mean, "";
+        /// What is done with the slopes.
+        rule: Rule = Rule::Sgd, "";
+        /// Decay of matrices a step, times lr; vectors do not decay.
+        weight_decay: NonNegative = NonNegative::new(0.0), "1/lr";
+    }
+}
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "mezo",
+    about: "gradient descent on slopes along random directions",
+    paper: "Malladi et al., Fine-Tuning Language Models with Just Forward Passes, 2023, arXiv:2305.17333",
+    groups: &[Options::SPECS, Schedule::SPECS],
+    new: |reader| Ok(Box::new(Mezo { options: Options::read(reader)?, schedule: Schedule::read(reader)? })),
+};
+
+struct Mezo {
+    options: Options,
+    schedule: Schedule,
+}
+
+impl Optimizer for Mezo {
+    fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError> {
+        let Options { lr, epsilon, queries, estimator, aggregate, rule, weight_decay, .. } = self.options;
+        let lr = self.schedule.lr(lr, clock);
+        let queries = self.options.queries_schedule.queries(queries, clock);
+
+        let batch = oracle.draw(Pool::Train, None)?;
+        let z = spsa::directions(oracle, clock, Law::Gaussian, queries);
+        let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
+        let slopes: Vec<f64> = match rule {
+            Rule::Sgd | Rule::Conservative => estimate.projected_grads.clone(),
+            Rule::Sign => estimate.projected_grads.iter().map(|&slope| sign(slope)).collect(),
+        };
+        let weights = spsa::aggregate(oracle, &z, &slopes, aggregate);
+        let mut update = descend(oracle, &z, &weights, (lr, weight_decay));
+
+        let mut report = StepReport::of(estimate, lr);
+        if rule == Rule::Conservative {
+            let opposite = descend(oracle, &z, &weights, (-lr, weight_decay));
+            (report.loss, update) = best(oracle, batch, &[Displacement::default(), update, opposite])?;
+            report.evaluations += 3;
+        }
+        report.commit(oracle, &update)
+    }
+}
+
+/// The sign of a slope, 0 for none.
+fn sign(slope: f64) -> f64 {
+    if slope == 0.0 { 0.0 } else { slope.signum() }
+}
+
+/// The loss of the first candidate, which is to stay, and the candidate of the smallest loss: one whose loss is not
+/// finite is never preferred, nor is an equal one to an earlier.
+fn best(
+    oracle: &mut dyn Oracle,
+    batch: BatchId,
+    candidates: &[Displacement],
+) -> Result<(f64, Displacement), OracleError> {
+    let losses = spsa::totals(oracle, batch, candidates)?;
+    let better = |best: usize, at: usize| if losses[at].is_finite() && losses[at] < losses[best] { at } else { best };
+    let best = (1..candidates.len()).fold(0, better);
+    Ok((losses[0], candidates[best].clone()))
+}
+
+#[cfg(test)]
+mod tests;

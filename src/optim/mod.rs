@@ -1,0 +1,137 @@
+//! Optimizers: one file per algorithm, each of which sees the world through an [`Oracle`] that answers numbers.
+//!
+//! *What it is.* [`REGISTRY`] names the algorithms with their papers and options; [`Entry::build`] makes one from the
+//! `[optimizer]` table of a run file. A step draws a batch, evaluates probes, and commits one update.
+//!
+//! *What it is not.* No model, no data, no files, no loop.
+//!
+//! *What must stay true.*
+//! - A step is a function of the clock, the options and the oracle's answers: coefficients are f64 arithmetic in a
+//!   fixed order, rounded to f32 once, at the end. A run resumes by replaying recorded answers (contract C4).
+//! - All evaluations of a step come before its first write (contract C3).
+//! - A loss that is not finite changes no weight (contract C5): `StepReport::commit` is the only way to an update.
+//!
+//! *To add one*: its file with an `ENTRY`, a line in [`REGISTRY`], and a line for each of its options' branches in
+//! `conformance.rs`.
+
+mod error;
+pub mod fzoo;
+pub mod mezo;
+pub mod nonfinite;
+mod options;
+mod oracle;
+pub mod parts;
+pub mod schedule;
+
+#[cfg(test)]
+mod conformance;
+
+pub use error::OptimError;
+pub use options::{NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries};
+pub use oracle::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool};
+
+use crate::direction::Displacement;
+use nonfinite::{Patience, Patient};
+use parts::spsa::Estimate;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// The run's seed.
+    pub seed: u64,
+    /// The step, from 0.
+    pub step: u64,
+    /// How many steps the run has.
+    pub steps: u64,
+}
+
+/// What a step measured and did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    /// The loss at θ; where only θ ± εz was evaluated, the mean of those, which is the loss up to O(ε²).
+    pub loss: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// The slope along each direction.
+    pub projected_grads: Vec<f64>,
+    /// Losses and slopes that were evaluated.
+    pub evaluations: usize,
+    /// Root mean square of the update.
+    pub update_rms: f64,
+    /// Whether a loss, a slope or a coefficient was not finite, so that no weight was changed.
+    pub nonfinite: bool,
+}
+
+impl StepReport {
+    /// The report of a step that measured and has not committed.
+    fn of(estimate: Estimate, lr: f64) -> Self {
+        let Estimate { loss, projected_grads, evaluations } = estimate;
+        StepReport { loss, lr, projected_grads, evaluations, update_rms: 0.0, nonfinite: false }
+    }
+
+    /// Commits the step's update, unless it or what it was made of is not finite.
+    fn commit(mut self, oracle: &mut dyn Oracle, update: &Displacement) -> Result<StepReport, OptimError> {
+        let measured = self.loss.is_finite() && self.projected_grads.iter().all(|slope| slope.is_finite());
+        self.nonfinite = !(measured && update.is_finite());
+        if !self.nonfinite {
+            self.update_rms = oracle.commit(update)?.update_rms;
+        }
+        Ok(self)
+    }
+}
+
+/// An algorithm with its state.
+pub trait Optimizer: Send {
+    /// One step: draws, evaluates, and commits at most one update.
+    ///
+    /// # Errors
+    /// [`OptimError`] if the oracle fails, or too many steps in a row met losses that are not finite.
+    fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError>;
+}
+
+/// An algorithm of the registry.
+#[derive(Debug)]
+pub struct Entry {
+    /// What run files call it.
+    pub name: &'static str,
+    /// One line for lists.
+    pub about: &'static str,
+    /// Where it was published.
+    pub paper: &'static str,
+    /// The algorithm's own options, in groups.
+    groups: &'static [&'static [OptionSpec]],
+    /// Makes it from checked options.
+    new: fn(&OptionReader<'_>) -> Result<Box<dyn Optimizer>, OptimError>,
+}
+
+impl Entry {
+    /// All options: the algorithm's own, then those that every algorithm has.
+    pub fn options(&self) -> impl Iterator<Item = &'static OptionSpec> {
+        self.groups.iter().copied().flatten().chain(Patience::SPECS)
+    }
+
+    /// The optimizer with the options of `table`, the `[optimizer]` table of a run file without its `name`.
+    ///
+    /// # Errors
+    /// [`OptimError`] naming the first option that is unknown or has no value of its own.
+    pub fn build(&self, table: &toml::Table) -> Result<Box<dyn Optimizer>, OptimError> {
+        let reader = OptionReader::new(self.name, table, self.options())?;
+        let patience = Patience::read(&reader)?;
+        Ok(Box::new(Patient::new((self.new)(&reader)?, patience)))
+    }
+}
+
+/// Every algorithm, by name.
+pub const REGISTRY: &[&Entry] = &[&fzoo::ENTRY, &mezo::ENTRY];
+
+/// The algorithm of that name.
+///
+/// # Errors
+/// [`OptimError::UnknownOptimizer`] with the nearest name.
+pub fn find(name: &str) -> Result<&'static Entry, OptimError> {
+    let unknown = || OptimError::UnknownOptimizer {
+        found: name.to_owned(),
+        nearest: options::nearest(name, REGISTRY.iter().map(|entry| entry.name)),
+    };
+    REGISTRY.iter().copied().find(|entry| entry.name == name).ok_or_else(unknown)
+}

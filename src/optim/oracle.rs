@@ -1,0 +1,97 @@
+//! What an optimizer sees of the world: an oracle that answers numbers.
+//!
+//! *What it is.* [`Oracle`] may be a model with its data, a toy problem, a journal being replayed or another oracle
+//! restricted to some parameters.
+//!
+//! *What it is not.* A model: nothing here knows about layers or tokens.
+//!
+//! *What must stay true.* Everything but [`Oracle::commit`] leaves the parameters as they are (contract C3). Answers
+//! depend on the parameters, the batch and the question only, so that recorded answers and the same optimizer code
+//! make the same updates (contract C4).
+
+use std::sync::Arc;
+
+use crate::{
+    direction::{DirectionSet, Displacement, ParamId, ParamTable},
+    linalg::Square,
+    tensor::WeightRef,
+};
+
+/// Which sequence of batches a draw continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// All training examples.
+    Train,
+}
+
+/// A batch that was drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BatchId(pub u64);
+
+/// The loss of a batch at one point, or its derivative along one direction.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Losses {
+    /// Of the whole batch: what is minimised.
+    pub total: f64,
+    /// What each example contributes, in batch order: the contributions sum to the total.
+    pub per_example: Vec<f64>,
+}
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct CommitReport {
+    /// Root mean square of the change over all trainable values.
+    pub update_rms: f64,
+}
+
+/// Why an oracle has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OracleError {
+    /// The objective has no derivative, for example an accuracy.
+    #[error("this objective has no exact slopes; choose an estimator of two-sided or one-sided differences")]
+    NoSlopes,
+    /// What the numbers come from failed: a file that changed underneath, a journal that ends.
+    #[error(transparent)]
+    World(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The only thing an optimizer can see.
+pub trait Oracle {
+    /// All parameters, those that stay as they are included.
+    fn params(&self) -> &ParamTable;
+
+    /// The parameters that may move, in ascending order: at least one.
+    fn trainable(&self) -> &[ParamId];
+
+    /// The values of a parameter.
+    fn inspect(&self, id: ParamId) -> WeightRef<'_>;
+
+    /// Inner products of directions over all parameters.
+    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square;
+
+    /// The next batch of a pool, of `size` examples or of the run's batch size. Which examples depends on the run's
+    /// seed, the pool and the number of the draw only.
+    ///
+    /// # Errors
+    /// [`OracleError`] if the world behind fails.
+    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError>;
+
+    /// The losses of a batch at θ + each of `probes`, all in one pass.
+    ///
+    /// # Errors
+    /// [`OracleError`] if the world behind fails; a loss that is not finite is an answer.
+    fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError>;
+
+    /// The loss of a batch at θ and its exact derivative along each of `along`.
+    ///
+    /// # Errors
+    /// [`OracleError::NoSlopes`], or another if the world behind fails.
+    fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError>;
+
+    /// Applies an update for good. It moves trainable parameters only, and is finite.
+    ///
+    /// # Errors
+    /// [`OracleError`] if the world behind fails.
+    fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError>;
+}

@@ -1,0 +1,4 @@
+//! What algorithms are made of.
+
+pub mod spsa;
+pub mod update;

@@ -1,0 +1,130 @@
+//! Slopes along random directions, and the gradient that they make: SPSA (Spall 1992) with its relatives.
+//!
+//! *What it is.* [`directions`] names a step's `zᵢ`, [`estimate`] measures the slope `pᵢ` along each, all in one
+//! evaluation, and [`aggregate`] answers the weights `aᵢ` of the gradient estimate `Σ aᵢ·zᵢ`.
+//!
+//! *What must stay true.* A slope is divided by the `epsilon` that was applied, the f32, not by the option's f64.
+
+use std::sync::Arc;
+
+use crate::{
+    direction::{Direction, DirectionSet, Displacement},
+    linalg::cholesky::Cholesky,
+    noise::{Law, NoiseKey, Role},
+    optim::{BatchId, Clock, Oracle, OracleError, Positive, options::choice},
+};
+
+choice! {
+    /// How a slope is measured.
+    pub enum Estimator {
+        /// `(L(θ + εz) − L(θ − εz)) / 2ε`: two losses a direction, exact for quadratics.
+        TwoSided = "two-sided",
+        /// `(L(θ + εz) − L(θ)) / ε`: one loss a direction and one for all.
+        OneSided = "one-sided",
+        /// The exact derivative: forward-mode differentiation, no ε.
+        Slope = "slope",
+    }
+    expected "\"two-sided\", \"one-sided\" or \"slope\""
+}
+
+choice! {
+    /// How several slopes make a gradient.
+    pub enum Aggregate {
+        /// `Σ pᵢ·zᵢ / q`.
+        Mean = "mean",
+        /// The vector in the span of all `zᵢ` that has exactly the slopes `pᵢ`, times n/q for the mean's expectation.
+        LeastSquares = "least-squares",
+    }
+    expected "\"mean\" or \"least-squares\""
+}
+
+/// Slopes along the directions of a step.
+#[derive(Clone, Debug)]
+pub struct Estimate {
+    /// The loss at θ, or with [`Estimator::TwoSided`] the mean over all probes.
+    pub loss: f64,
+    /// The slope along each direction.
+    pub projected_grads: Vec<f64>,
+    /// How many losses and slopes were evaluated.
+    pub evaluations: usize,
+}
+
+/// The directions of a step: keyed noise for every trainable parameter.
+pub fn directions(oracle: &dyn Oracle, clock: Clock, law: Law, count: u32) -> Vec<Arc<DirectionSet>> {
+    let direction = |probe| {
+        let key = NoiseKey::new(clock.seed, clock.step, Role::Dense, probe);
+        let directions = oracle.trainable().iter().map(|&id| (id, Direction::Dense { key, law }));
+        Arc::new(DirectionSet::new(directions))
+    };
+    (0..count).map(direction).collect()
+}
+
+/// Measures the slope along every direction in one evaluation.
+///
+/// # Errors
+/// [`OracleError`] if the oracle has no answer.
+pub fn estimate(
+    oracle: &mut dyn Oracle,
+    batch: BatchId,
+    z: &[Arc<DirectionSet>],
+    (estimator, epsilon): (Estimator, Positive),
+) -> Result<Estimate, OracleError> {
+    let applied = epsilon.get() as f32;
+    let epsilon = f64::from(applied);
+    Ok(match estimator {
+        Estimator::TwoSided => {
+            let pair = |z| [Displacement::along(z, applied), Displacement::along(z, -applied)];
+            let losses = totals(oracle, batch, &z.iter().flat_map(pair).collect::<Vec<_>>())?;
+            let slopes = losses.chunks_exact(2).map(|pair| (pair[0] - pair[1]) / (2.0 * epsilon));
+            Estimate {
+                loss: losses.iter().sum::<f64>() / losses.len() as f64,
+                projected_grads: slopes.collect(),
+                evaluations: losses.len(),
+            }
+        }
+        Estimator::OneSided => {
+            let probes = z.iter().map(|z| Displacement::along(z, applied));
+            let probes: Vec<_> = std::iter::once(Displacement::default()).chain(probes).collect();
+            let losses = totals(oracle, batch, &probes)?;
+            Estimate {
+                loss: losses[0],
+                projected_grads: losses[1..].iter().map(|loss| (loss - losses[0]) / epsilon).collect(),
+                evaluations: losses.len(),
+            }
+        }
+        Estimator::Slope => {
+            let (loss, slopes) = oracle.slopes(batch, z)?;
+            assert_eq!(slopes.len(), z.len(), "a slope for each direction");
+            Estimate {
+                loss: loss.total,
+                projected_grads: slopes.iter().map(|slope| slope.total).collect(),
+                evaluations: 1 + slopes.len(),
+            }
+        }
+    })
+}
+
+/// The loss at each probe.
+///
+/// # Errors
+/// [`OracleError`] if the oracle has no answer.
+pub fn totals(oracle: &mut dyn Oracle, batch: BatchId, probes: &[Displacement]) -> Result<Vec<f64>, OracleError> {
+    let losses = oracle.losses(batch, probes)?;
+    assert_eq!(losses.len(), probes.len(), "a loss for each probe");
+    Ok(losses.into_iter().map(|losses| losses.total).collect())
+}
+
+/// The weights of the directions in the gradient estimate.
+pub fn aggregate(oracle: &dyn Oracle, z: &[Arc<DirectionSet>], projected_grads: &[f64], how: Aggregate) -> Vec<f64> {
+    let queries = projected_grads.len() as f64;
+    match how {
+        Aggregate::Mean => projected_grads.iter().map(|slope| slope / queries).collect(),
+        Aggregate::LeastSquares => {
+            let elements: usize = oracle.trainable().iter().map(|&id| oracle.params()[id].elements()).sum();
+            let mut weights = projected_grads.to_vec();
+            let gram = Cholesky::new(&oracle.gram(z)).expect("products of vectors are positive semidefinite");
+            gram.solve(&mut weights);
+            weights.iter().map(|weight| weight * (elements as f64 / queries)).collect()
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Oracles that record another one, and that answer from such a record.
+//!
+//! *What must stay true.* A replay evaluates nothing: what it computes, it computes from recorded numbers.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::worlds::World;
+use crate::{
+    direction::{DirectionSet, Displacement, ParamId, ParamTable},
+    linalg::Square,
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
+    tensor::WeightRef,
+};
+
+/// An answer of an oracle.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Of [`Oracle::losses`].
+    Losses(Vec<Losses>),
+    /// Of [`Oracle::slopes`].
+    Slopes(Losses, Vec<Losses>),
+}
+
+impl Answer {
+    /// The totals alone.
+    #[must_use]
+    pub fn without_examples(&self) -> Answer {
+        let total = |losses: &Losses| Losses { total: losses.total, per_example: Vec::new() };
+        match self {
+            Answer::Losses(losses) => Answer::Losses(losses.iter().map(total).collect()),
+            Answer::Slopes(loss, slopes) => Answer::Slopes(total(loss), slopes.iter().map(total).collect()),
+        }
+    }
+}
+
+/// Passes everything on, and keeps the answers and the updates.
+pub struct Recording<O> {
+    /// The oracle that answers.
+    pub inner: O,
+    /// Its answers, in order.
+    pub answers: Vec<Answer>,
+    /// The updates, in order.
+    pub updates: Vec<Displacement>,
+}
+
+impl<O> Recording<O> {
+    /// Records `inner` from now on.
+    pub fn new(inner: O) -> Self {
+        Recording { inner, answers: Vec::new(), updates: Vec::new() }
+    }
+}
+
+/// Answers from a record; parameters are those of a world, whose loss is never evaluated.
+pub struct Replaying {
+    world: World,
+    answers: VecDeque<Answer>,
+}
+
+impl Replaying {
+    /// The rest of a run that starts where `world` is.
+    pub fn new(world: World, answers: impl IntoIterator<Item = Answer>) -> Self {
+        Replaying { world, answers: answers.into_iter().collect() }
+    }
+    /// The parameters as the replayed updates left them.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+}
+
+/// A record that has no answer, or another one, to what a replay asks.
+#[derive(Debug, thiserror::Error)]
+#[error("the record holds {found:?}, which answers no {asked}")]
+pub struct Unrecorded {
+    /// The call.
+    pub asked: &'static str,
+    /// The next answer.
+    pub found: Option<Answer>,
+}
+
+impl Unrecorded {
+    fn error(asked: &'static str, found: Option<Answer>) -> OracleError {
+        OracleError::World(Box::new(Unrecorded { asked, found }))
+    }
+}
+
+impl<O: Oracle> Oracle for Recording<O> {
+    fn params(&self) -> &ParamTable {
+        self.inner.params()
+    }
+    fn trainable(&self) -> &[ParamId] {
+        self.inner.trainable()
+    }
+    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
+        self.inner.inspect(id)
+    }
+    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
+        self.inner.gram(sets)
+    }
+    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
+        self.inner.draw(pool, size)
+    }
+    fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        let losses = self.inner.losses(batch, probes)?;
+        self.answers.push(Answer::Losses(losses.clone()));
+        Ok(losses)
+    }
+    fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
+        let (loss, slopes) = self.inner.slopes(batch, along)?;
+        self.answers.push(Answer::Slopes(loss.clone(), slopes.clone()));
+        Ok((loss, slopes))
+    }
+    fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
+        self.updates.push(update.clone());
+        self.inner.commit(update)
+    }
+}
+
+impl Oracle for Replaying {
+    fn params(&self) -> &ParamTable {
+        self.world.params()
+    }
+    fn trainable(&self) -> &[ParamId] {
+        self.world.trainable()
+    }
+    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
+        self.world.inspect(id)
+    }
+    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
+        self.world.gram(sets)
+    }
+    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
+        self.world.draw(pool, size)
+    }
+    fn losses(&mut self, _batch: BatchId, _probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        match self.answers.pop_front() {
+            Some(Answer::Losses(losses)) => Ok(losses),
+            found => Err(Unrecorded::error("losses", found)),
+        }
+    }
+    fn slopes(&mut self, _batch: BatchId, _along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
+        match self.answers.pop_front() {
+            Some(Answer::Slopes(loss, slopes)) => Ok((loss, slopes)),
+            found => Err(Unrecorded::error("slopes", found)),
+        }
+    }
+    fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
+        self.world.commit(update)
+    }
+}

@@ -1,0 +1,384 @@
+//! Toy worlds for optimizers: losses of a few dozen parameters behind an [`Oracle`].
+//!
+//! *What must stay true.* A loss is written once, over [`Dual`] numbers: its slopes cannot disagree with it. Losses are
+//! f64 of the f32 values that a displacement really makes, so an update and a probe are the same point.
+
+use std::{
+    ops::{Add, Mul, Sub},
+    sync::Arc,
+};
+
+use crate::{
+    direction::{DirectionSet, Displacement, Param, ParamId, ParamTable, gram, materialize},
+    linalg::Square,
+    noise::{Law, NoiseKey, Role},
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
+    simd::Isa,
+    tensor::WeightRef,
+};
+
+/// A number and its derivative along one direction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dual {
+    /// The number.
+    pub value: f64,
+    /// Its derivative.
+    pub slope: f64,
+}
+
+impl From<f64> for Dual {
+    fn from(value: f64) -> Self {
+        Dual { value, slope: 0.0 }
+    }
+}
+impl Add for Dual {
+    type Output = Dual;
+    fn add(self, other: Dual) -> Dual {
+        Dual { value: self.value + other.value, slope: self.slope + other.slope }
+    }
+}
+impl Sub for Dual {
+    type Output = Dual;
+    fn sub(self, other: Dual) -> Dual {
+        Dual { value: self.value - other.value, slope: self.slope - other.slope }
+    }
+}
+impl Mul for Dual {
+    type Output = Dual;
+    fn mul(self, other: Dual) -> Dual {
+        Dual { value: self.value * other.value, slope: self.slope * other.value + self.value * other.slope }
+    }
+}
+
+/// The contribution of each example of batch `number` to the loss, at these values of the parameters.
+type Loss = Box<dyn Fn(&[Vec<Dual>], u64) -> Vec<Dual> + Send + Sync>;
+
+/// One call of an oracle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// [`Oracle::draw`].
+    Draw,
+    /// [`Oracle::losses`] or [`Oracle::slopes`]: how many losses and slopes.
+    Evaluate(usize),
+    /// [`Oracle::commit`].
+    Commit,
+}
+
+/// A loss over parameters in memory.
+pub struct World {
+    params: ParamTable,
+    trainable: Vec<ParamId>,
+    values: Vec<Vec<f32>>,
+    minimum: Vec<Vec<f32>>,
+    loss: Loss,
+    draws: u64,
+    calls: Vec<Call>,
+    faults: Vec<(u64, f64)>,
+    /// What tests derive their bounds from.
+    pub facts: Facts,
+}
+
+/// What is known about a world's loss.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The largest eigenvalue of the Hessian of any batch's loss, where the world starts or below.
+    pub smoothness: f64,
+    /// The smallest such eigenvalue of a quadratic loss all of whose batches have one minimum; 0 for other losses.
+    pub convexity: f64,
+}
+
+impl World {
+    /// A world of these tensors: name, shape, start and minimum of each. `frozen` names those that may not move.
+    ///
+    /// # Panics
+    /// If a tensor's start or minimum has not its shape.
+    pub fn new(tensors: &[Tensor<'_>], frozen: &[&str], facts: Facts, loss: Loss) -> Self {
+        let mut params = ParamTable::new();
+        for (name, shape, start, minimum) in tensors {
+            let id = params.add(name, shape);
+            assert!(start.len() == params[id].elements() && minimum.len() == start.len(), "values of {name} {shape:?}");
+        }
+        let moves = |(id, param): (ParamId, &Param)| (!frozen.contains(&param.name())).then_some(id);
+        World {
+            trainable: params.iter().filter_map(moves).collect(),
+            params,
+            values: tensors.iter().map(|tensor| tensor.2.clone()).collect(),
+            minimum: tensors.iter().map(|tensor| tensor.3.clone()).collect(),
+            loss,
+            draws: 0,
+            calls: Vec::new(),
+            faults: Vec::new(),
+            facts,
+        }
+    }
+
+    /// The same world, which answers `value` for the first loss or slope of each evaluation on the draws `draws`.
+    #[must_use]
+    pub fn failing(mut self, draws: impl IntoIterator<Item = u64>, value: f64) -> Self {
+        self.faults.extend(draws.into_iter().map(|draw| (draw, value)));
+        self
+    }
+
+    /// All values, in the order of the parameters.
+    pub fn values(&self) -> &[Vec<f32>] {
+        &self.values
+    }
+
+    /// What it was asked, in order.
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// How many trainable values there are.
+    pub fn dimension(&self) -> usize {
+        self.trainable.iter().map(|&id| self.params[id].elements()).sum()
+    }
+
+    /// The square of the distance to the minimum, over trainable parameters.
+    pub fn squared_distance(&self) -> f64 {
+        let pairs = |&id: &ParamId| self.values[id.index()].iter().zip(&self.minimum[id.index()]);
+        self.trainable.iter().flat_map(pairs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+    }
+
+    /// The loss of the batch that was drawn as number `batch`, without a call being counted.
+    pub fn loss(&self, batch: u64) -> f64 {
+        let values: Vec<Vec<Dual>> = self.values.iter().map(|values| lift(values)).collect();
+        (self.loss)(&values, batch).iter().map(|loss| loss.value).sum()
+    }
+
+    /// The derivative of each of the values of parameter `id`, at a batch.
+    pub fn gradient(&self, id: ParamId, batch: u64) -> Vec<f64> {
+        let mut values: Vec<Vec<Dual>> = self.values.iter().map(|values| lift(values)).collect();
+        let mut derivative = |at: usize| {
+            values[id.index()][at].slope = 1.0;
+            let slope = (self.loss)(&values, batch).iter().map(|loss| loss.slope).sum();
+            values[id.index()][at].slope = 0.0;
+            slope
+        };
+        (0..self.values[id.index()].len()).map(&mut derivative).collect()
+    }
+
+    /// Plants this draw's fault, if it has one, in an answer.
+    fn spoil(&self, batch: BatchId, answers: &mut [Losses]) {
+        if let Some((_, value)) = self.faults.iter().find(|(draw, _)| *draw == batch.0)
+            && let Some(first) = answers.first_mut()
+        {
+            first.total = *value;
+        }
+    }
+}
+
+/// Name, shape, start and minimum of a world's parameter.
+pub type Tensor<'a> = (&'a str, &'a [usize], Vec<f32>, Vec<f32>);
+
+fn lift(values: &[f32]) -> Vec<Dual> {
+    values.iter().map(|&value| Dual::from(f64::from(value))).collect()
+}
+
+fn losses_of(examples: &[Dual], part: fn(&Dual) -> f64) -> Losses {
+    let per_example: Vec<f64> = examples.iter().map(part).collect();
+    Losses { total: per_example.iter().sum(), per_example }
+}
+
+impl Oracle for World {
+    fn params(&self) -> &ParamTable {
+        &self.params
+    }
+    fn trainable(&self) -> &[ParamId] {
+        &self.trainable
+    }
+    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
+        WeightRef::f32(&self.values[id.index()], self.params[id].rows(), self.params[id].cols())
+    }
+    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
+        gram(Isa::fastest(), &self.params, &sets.iter().map(Arc::as_ref).collect::<Vec<_>>())
+    }
+
+    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
+        assert!(pool == Pool::Train && size.is_none(), "a toy world has one pool and one batch size");
+        self.calls.push(Call::Draw);
+        self.draws += 1;
+        Ok(BatchId(self.draws - 1))
+    }
+
+    fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        self.calls.push(Call::Evaluate(probes.len()));
+        let at = |probe| {
+            let displaced = self
+                .params
+                .iter()
+                .map(|(id, param)| lift(&materialize::displaced(&self.values[id.index()], id, param, probe)));
+            losses_of(&(self.loss)(&displaced.collect::<Vec<_>>(), batch.0), |loss| loss.value)
+        };
+        let mut answers: Vec<Losses> = probes.iter().map(at).collect();
+        self.spoil(batch, &mut answers);
+        Ok(answers)
+    }
+
+    fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
+        self.calls.push(Call::Evaluate(1 + along.len()));
+        let examples = |set: &DirectionSet| {
+            let values = self.params.iter().map(|(id, param)| {
+                let mut values = lift(&self.values[id.index()]);
+                if let Some(direction) = set.get(id) {
+                    let z = materialize::direction(direction, param, &self.values[id.index()]);
+                    values.iter_mut().zip(z).for_each(|(value, z)| value.slope = f64::from(z));
+                }
+                values
+            });
+            (self.loss)(&values.collect::<Vec<_>>(), batch.0)
+        };
+        let loss = losses_of(&examples(&DirectionSet::default()), |loss| loss.value);
+        let mut slopes: Vec<Losses> = along.iter().map(|set| losses_of(&examples(set), |loss| loss.slope)).collect();
+        self.spoil(batch, &mut slopes);
+        Ok((loss, slopes))
+    }
+
+    fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
+        self.calls.push(Call::Commit);
+        let mut squares = 0.0;
+        for (id, param) in self.params.iter() {
+            let values = materialize::displaced(&self.values[id.index()], id, param, update);
+            assert!(!update.moves(id) || self.trainable.contains(&id), "an update of frozen {:?}", param.name());
+            let changes = values.iter().zip(&self.values[id.index()]);
+            squares += changes.map(|(new, old)| (f64::from(*new) - f64::from(*old)).powi(2)).sum::<f64>();
+            self.values[id.index()] = values;
+        }
+        Ok(CommitReport { update_rms: (squares / self.dimension() as f64).sqrt() })
+    }
+}
+
+/// `n` values of the uniform law on (−1, 1): starts and minima.
+pub fn uniform(n: usize, seed: u64) -> Vec<f32> {
+    let noise = NoiseKey::new(seed, 0, Role::Init, 0).tensor(0);
+    (0..n).map(|at| noise.at(Law::Uniform, 0, at)).collect()
+}
+
+/// `½ Σ λᵢ (xᵢ − tᵢ)²` with λ from 1 to 4; every coordinate is an example.
+pub fn quadratic() -> World {
+    const N: usize = 24;
+    let target = uniform(N, 1);
+    let minimum = lift(&target);
+    let loss = move |values: &[Vec<Dual>], _| {
+        let term = |i: usize| {
+            let error = values[0][i] - minimum[i];
+            Dual::from(0.5 + 1.5 * i as f64 / (N - 1) as f64) * error * error
+        };
+        (0..N).map(term).collect()
+    };
+    let start = vec![2.0; N];
+    let facts = Facts { smoothness: 4.0, convexity: 1.0 };
+    World::new(&[("x", &[N], start, target)], &[], facts, Box::new(loss))
+}
+
+/// Rosenbrock's valley `100 (y − x²)² + (1 − x)²` from (−1.2, 1), where the loss is 24.2; the valley's floor is met at
+/// about (−1, 1) with a loss of 4. Where the loss is at most 24.2, x² ≤ 35 and |y − x²| ≤ 0.5, so the largest
+/// eigenvalue of the Hessian is at most its trace `800x² − 400(y − x²) + 2 + 200 < 28 500`.
+pub fn rosenbrock() -> World {
+    let loss = |values: &[Vec<Dual>], _| {
+        let (x, y) = (values[0][0], values[0][1]);
+        let (wall, floor) = (y - x * x, Dual::from(1.0) - x);
+        vec![Dual::from(100.0) * wall * wall, floor * floor]
+    };
+    let facts = Facts { smoothness: 28_500.0, convexity: 0.0 };
+    World::new(&[("xy", &[2], vec![-1.2, 1.0], vec![1.0, 1.0])], &[], facts, Box::new(loss))
+}
+
+/// `½ Σ ‖W x − W* x‖²` over batches of four of the eight examples ±`s h`: `h` are the orthonormal rows of a Hadamard
+/// matrix and `s²` goes from 1 to 2, which are the eigenvalues of the Hessian of every batch.
+pub fn matrix_regression() -> World {
+    const ROWS: usize = 5;
+    const SIGNS: [[f64; 4]; 4] =
+        [[0.5, 0.5, 0.5, 0.5], [0.5, -0.5, 0.5, -0.5], [0.5, 0.5, -0.5, -0.5], [0.5, -0.5, -0.5, 0.5]];
+    let truth = uniform(ROWS * 4, 2);
+    let minimum = lift(&truth);
+    let loss = move |values: &[Vec<Dual>], batch: u64| {
+        let example = |i: usize| {
+            let square = 1.0 + ((batch as usize % 2) * 4 + i) as f64 / 7.0;
+            let product = |row: usize| {
+                (0..4).fold(Dual::from(0.0), |sum, col| {
+                    let at = row * 4 + col;
+                    sum + (values[0][at] - minimum[at]) * Dual::from(SIGNS[i][col])
+                })
+            };
+            let squares = (0..ROWS).map(product).fold(Dual::from(0.0), |sum, error| sum + error * error);
+            Dual::from(0.5 * square) * squares
+        };
+        (0..4).map(example).collect()
+    };
+    let facts = Facts { smoothness: 2.0, convexity: 1.0 };
+    World::new(&[("w", &[ROWS, 4], vec![1.5; ROWS * 4], truth)], &[], facts, Box::new(loss))
+}
+
+/// A matrix, a vector, and a frozen matrix and vector that the loss reads too: `½ ‖a + f − a*‖² + ‖b − g‖²`.
+pub fn mixed_ranks() -> World {
+    let (target, matrix, vector) = (uniform(12, 3), uniform(12, 4), uniform(5, 5));
+    let minimum: Vec<f32> = target.iter().zip(&matrix).map(|(t, f)| t - f).collect();
+    let wanted = lift(&target);
+    let loss = move |values: &[Vec<Dual>], _| {
+        let matrix = (0..12).map(|i| values[0][i] + values[1][i] - wanted[i]);
+        let matrix = matrix.map(|error| Dual::from(0.5) * error * error);
+        let vector = (0..5).map(|i| values[2][i] - values[3][i]).map(|error| error * error);
+        matrix.chain(vector).collect()
+    };
+    let tensors: [Tensor<'_>; 4] = [
+        ("a", &[3, 4], vec![-2.0; 12], minimum),
+        ("frozen.f", &[3, 4], matrix.clone(), matrix),
+        ("b", &[5], vec![2.0; 5], vector.clone()),
+        ("frozen.g", &[5], vector.clone(), vector),
+    ];
+    World::new(&tensors, &["frozen.f", "frozen.g"], Facts { smoothness: 2.0, convexity: 1.0 }, Box::new(loss))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::direction::Direction;
+
+    #[test]
+    fn the_facts_of_the_quadratic_worlds_hold_for_every_batch() {
+        for world in [quadratic, matrix_regression, mixed_ranks] {
+            let mut world = world();
+            let Facts { smoothness, convexity } = world.facts;
+            let gradients = |world: &World, batch| -> Vec<f64> {
+                world.trainable.iter().flat_map(|&id| world.gradient(id, batch)).collect()
+            };
+            // A quadratic loss is ½dᵀHd with the gradient Hd, d = θ − θ*; f64 of some dozens of terms.
+            let rounding = 1e-12;
+            let distance = world.squared_distance();
+            for batch in 0..2 {
+                let (loss, gradient) = (world.loss(batch), gradients(&world, batch));
+                assert!(2.0 * loss >= convexity * distance * (1.0 - rounding), "{loss}");
+                let square: f64 = gradient.iter().map(|g| g * g).sum();
+                assert!(square <= 2.0 * smoothness * loss * (1.0 + rounding) && square > 0.0, "{square} {loss}");
+            }
+            world.values.clone_from(&world.minimum);
+            // The minimum is rounded to f32, at most 3 in magnitude.
+            let at_minimum = gradients(&world, 0).into_iter().map(f64::abs).fold(0.0, f64::max);
+            assert!(at_minimum <= smoothness * 3.0 * f64::from(f32::EPSILON), "{at_minimum}");
+        }
+    }
+
+    #[test]
+    fn examples_sum_to_the_total_and_slopes_are_the_limit_of_differences() {
+        for world in [quadratic, rosenbrock, matrix_regression, mixed_ranks] {
+            let mut world = world();
+            let batch = world.draw(Pool::Train, None).expect("a toy");
+            let key = NoiseKey::new(1, 0, Role::Dense, 0);
+            let directions = world.trainable.iter().map(|&id| (id, Direction::Dense { key, law: Law::Rademacher }));
+            let set = Arc::new(DirectionSet::new(directions));
+            let (loss, slopes) = world.slopes(batch, &[Arc::clone(&set)]).expect("a toy");
+            let h = 2_f32.powi(-10);
+            let probes = [Displacement::along(&set, h), Displacement::along(&set, -h)];
+            let sides = world.losses(batch, &probes).expect("a toy");
+            for losses in slopes.iter().chain(&sides).chain([&loss]) {
+                assert_eq!(losses.total, losses.per_example.iter().sum::<f64>());
+            }
+            // Rosenbrock's third derivative, at most 2400|x| + 1200 on signs, times h²/6; the starts and h are such
+            // that displaced values are rounded by at most 2⁻²³, times slopes below 300 a coordinate over h.
+            let difference = (sides[0].total - sides[1].total) / (2.0 * f64::from(h));
+            let bound = 5000.0 * f64::from(h * h) / 6.0 + 24.0 * 300.0 * 2_f64.powi(-23) / f64::from(h);
+            assert!((difference - slopes[0].total).abs() <= bound, "{difference} {}", slopes[0].total);
+        }
+    }
+}
