@@ -34,11 +34,11 @@ impl Medium for Disk {
     }
 }
 
-fn on_disk(disk: Disk, policy: SyncPolicy) -> Writer<Disk> {
-    let bytes = header().encode();
-    let link = Link { crc: Header::decode(&bytes).expect("a header").2, step: 0 };
-    let end = bytes.len() as u64;
-    Writer::new(Disk { bytes, ..disk }, path(), policy, link, end)
+fn on_disk(mut disk: Disk, policy: SyncPolicy) -> Writer<Disk> {
+    disk.bytes = header().encode();
+    let link = Link { crc: Header::decode(&disk.bytes).expect("a header").2, step: 0 };
+    let end = disk.bytes.len() as u64;
+    Writer::new(disk, path(), policy, link, end)
 }
 
 #[test]
