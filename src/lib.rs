@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod direction;
+pub mod journal;
 pub mod kernels;
 pub mod linalg;
 pub mod model;
@@ -19,4 +20,5 @@ pub mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;
+pub mod train;
 pub mod weights;

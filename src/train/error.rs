@@ -1,0 +1,172 @@
+//! What can be wrong with a run file or a run directory: with the place, what was found and what was expected.
+
+use std::{fmt, io, ops::Range, path::PathBuf};
+
+/// Where a user wrote something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The text it stands in.
+    pub origin: Origin,
+    /// Its line there, from 1.
+    pub line: usize,
+    /// Its character in the line, from 1.
+    pub column: usize,
+    /// Its bytes in the text.
+    pub span: Range<usize>,
+}
+
+/// A text that a configuration is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The run file.
+    File(PathBuf),
+    /// The argument of a `--set`.
+    Set(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::File(path) => write!(f, "{}:{}:{}", path.display(), self.line, self.column),
+            Origin::Set(argument) => write!(f, "--set {}", argument.escape_debug()),
+        }
+    }
+}
+
+/// Why a run cannot be set up, or cannot write.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A file or directory cannot be opened or read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A file or directory cannot be made, written, synced, locked or renamed.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A run file of more bytes than any has.
+    #[error("{} makes a run file of more than {limit} bytes, the most that is read", path.display())]
+    TooLong {
+        /// The run file.
+        path: PathBuf,
+        /// Our limit.
+        limit: usize,
+    },
+    /// A run file that is not text.
+    #[error("{} is not UTF-8 from byte {valid} on; a run file is TOML", path.display())]
+    NotText {
+        /// The run file.
+        path: PathBuf,
+        /// The bytes of it that are.
+        valid: usize,
+    },
+    /// A run file below a directory whose name is not UTF-8: the resolved one could not be written.
+    #[error("{} is not UTF-8, which paths of a run file must be; move the run file", path.display())]
+    PathNotText {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A text that is not TOML.
+    #[error("{place}: {message}")]
+    Syntax {
+        /// Where.
+        place: Box<Place>,
+        /// What the parser says.
+        message: String,
+    },
+    /// A `--set` that sets nothing.
+    #[error("--set {} sets nothing; write key=value, for example train.steps=100", argument.escape_debug())]
+    Set {
+        /// The argument.
+        argument: String,
+    },
+    /// A key without a meaning.
+    #[error("{place}: unknown key {key}; did you mean {nearest}?")]
+    Unknown {
+        /// Where.
+        place: Box<Place>,
+        /// The key, with its section.
+        key: String,
+        /// The key that is most like it.
+        nearest: String,
+    },
+    /// A key that has no default and is not there.
+    #[error("{} does not say {key}; add {example}", path.display())]
+    Missing {
+        /// The run file.
+        path: PathBuf,
+        /// The key, with its section.
+        key: &'static str,
+        /// How it could stand there.
+        example: &'static str,
+    },
+    /// A value of another type than it should have, or out of its range.
+    #[error("{place}: {key} is {found}, expected {expected}")]
+    Value {
+        /// Where.
+        place: Box<Place>,
+        /// The key, with its section.
+        key: String,
+        /// The value, shortened.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// A key that says nothing beside another one's value.
+    #[error("{place}: {key} means something only where {with}; remove it, or change that")]
+    OutOfPlace {
+        /// Where.
+        place: Box<Place>,
+        /// The key, with its section.
+        key: String,
+        /// What it goes with.
+        with: &'static str,
+    },
+    /// The run directory holds a run, and nobody asked for it to go on.
+    #[error(
+        "{} holds a run; pass --resume to go on with it, or name another directory with --set output=DIR",
+        path.display()
+    )]
+    HoldsRun {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// Another process writes to the run directory.
+    #[error("{} is in use by {}; wait for it or stop it", path.display(), holder(*pid, host.as_deref()))]
+    Locked {
+        /// The run directory.
+        path: PathBuf,
+        /// The process, if it has had time to say.
+        pid: Option<u32>,
+        /// Its machine.
+        host: Option<String>,
+    },
+    /// The run directory lies in the model's.
+    #[error("{} lies in the model {}, which is never written to; name another directory as output", path.display(), model.display())]
+    InModel {
+        /// The run directory.
+        path: PathBuf,
+        /// The model.
+        model: PathBuf,
+    },
+    /// Signals cannot be listened to.
+    #[error("cannot listen to SIGINT and SIGTERM")]
+    Signals {
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+fn holder(pid: Option<u32>, host: Option<&str>) -> String {
+    let process = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    host.map_or(process.clone(), |host| format!("{process} on {}", host.escape_debug()))
+}

@@ -1,0 +1,23 @@
+//! Training: the run file, the run directory, what a step reports, and how a run is asked to stop.
+//!
+//! *What it is.* [`RunFile`] reads what is to be done, [`RunDir`] holds the one place where a run writes, [`Metrics`] says
+//! a line a step, [`Interrupt`] hears the signals that end a run early.
+//!
+//! *What it is not.* It computes nothing: losses are for `objective`, updates for `optim`, the record for `journal`.
+//!
+//! *What must stay true.* A run file is read whole and checked before anything is done; one process writes to a run
+//! directory; every file of it is replaced whole or appended to, so that a process may end at any moment.
+
+mod config;
+mod error;
+mod metrics;
+mod run_dir;
+mod signals;
+
+pub use config::{
+    DataConfig, LoopConfig, MAX_RUN_FILE_BYTES, OptimizerConfig, Precision, RunConfig, RunFile, TuneConfig,
+};
+pub use error::{Origin, Place, TrainError};
+pub use metrics::{Metrics, StepMetrics};
+pub use run_dir::{RunDir, replace_file};
+pub use signals::Interrupt;
