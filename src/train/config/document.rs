@@ -262,7 +262,8 @@ impl Given {
 
 /// The line and column at which `span` begins.
 fn place(text: &str, span: Range<usize>, origin: &Origin) -> Box<Place> {
-    let before = &text[..text.floor_char_boundary(span.start)];
+    let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
+    let before = &text[..start];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     Box::new(Place {
         origin: origin.clone(),
