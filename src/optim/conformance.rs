@@ -77,10 +77,14 @@ impl Case {
         find(self.optimizer).and_then(|entry| entry.build(&table)).expect("options of the case")
     }
 
-    /// The rate of the head of this file. A normalised step has length lr·√n along −g up to a factor of √(2/π) at
-    /// least (E sign(gᵀz) z), so √D drifts down while it exceeds n·lr / 1.3, g being within an angle of cosine 0.8 of
-    /// θ − θ* where L/μ ≤ 4; the rate starts at a quarter of that and then falls. Rosenbrock's walls have a
-    /// curvature of 1000 where the valley is met: a step of 0.02 costs 0.2 there.
+    /// Proportional steps take the rate of the head of this file. `conservative` only replaces such a step by one of a
+    /// lower loss.
+    ///
+    /// A normalised step has the squared length n·lr² and goes √(2/π)·lr along −g on average (E sign(gᵀz) z), or
+    /// further; g is within an angle of cosine 0.8 of θ − θ* where L/μ ≤ 4 (Kantorovich). So
+    /// `E D' ≤ D − 1.28 lr √D + n lr²`: √D is driven down while it exceeds n·lr / 1.28, which this rate puts at a
+    /// quarter of the start, and then lower, as the rate falls. In Rosenbrock's valley, whose walls have a curvature
+    /// of 1000 where it is met, a step of 0.02 costs 0.2.
     fn lr(&self, world: &World) -> f64 {
         let n = world.dimension() as f64;
         match (self.scale, world.facts.convexity) {
@@ -90,15 +94,15 @@ impl Case {
         }
     }
 
-    /// Where steps are proportional: so many that E D falls to 1/400, hence D to 1/4 with probability 0.99 (Markov).
-    /// Where they are normalised: twice the 10·n in which the drift of D, at least 0.068·D₀ / n a step on average
-    /// while D > D₀ / 4, would use up all of D₀ / 4 .. D₀.
+    /// Proportional: so many that E D falls to 1/400, hence D to 1/4 with probability 0.99 (Markov). Normalised, with
+    /// lr = 0.32 s √D₀ / n and s falling from 1 to 0: while D > D₀ / 4 it falls by (0.205 s − 0.102 s²) D₀ / n a step,
+    /// 0.068 D₀ / n on average, which uses up 3/4 of D₀ in 11·n steps; twice that.
     fn steps(&self, world: &World) -> u64 {
         let (n, facts) = (world.dimension() as f64, world.facts);
         match (self.scale, facts.convexity) {
             (_, 0.0) => 3000,
             (Scale::Slopes, convexity) => (400_f64.ln() * facts.smoothness * (n + 2.0) / convexity).ceil() as u64,
-            (Scale::Normalised, _) => 20 * n as u64,
+            (Scale::Normalised, _) => 22 * n as u64,
         }
     }
 }
