@@ -12,7 +12,7 @@ use zofo::train::{Origin, Place, RunFile, TrainError};
 
 const SOUND: [&[u8]; 2] = [
     b"model = \"m\"\nseed = 3\n[data]\ntask = \"sst2\"\ntrain = \"t\"\n[optimizer]\nlr = 1e-6\n[train]\nsteps = 9\n",
-    b"model = \"m\"\ndata = { task = \"custom\", template = \"x\", train = \"t\" }\ntune.scope = \"lora\"\ntune.rank = 4\n",
+    b"model = \"m\"\ndata = {task=\"custom\", template=\"x\", train = \"t\"}\ntune.scope = \"lora\"\ntune.rank = 4\n",
 ];
 
 fuzz_target!(|input: &[u8]| {

@@ -37,8 +37,8 @@ pub enum JournalError {
     },
     /// Bytes before the last record are not those that were written.
     #[error(
-        "{} is damaged at byte {offset}; the records before it, to step {step}, are sound: restore the file from a copy, \
-         or go back to that step",
+        "{} is damaged at byte {offset}; the records before it, to step {step}, are sound: restore the file \
+         from a copy, or go back to that step",
         path.display()
     )]
     Damaged {

@@ -1,7 +1,7 @@
 //! The header of a journal: which run its numbers belong to.
 //!
-//! *What it is not.* It does not compare itself with files: whoever resumes or replays makes the header that is expected
-//! and asks for the [`Header::first_difference`].
+//! *What it is not.* It does not compare itself with files: whoever resumes or replays makes the header that is
+//! expected and asks for the [`Header::first_difference`].
 
 use super::HeaderProblem;
 

@@ -1,10 +1,10 @@
 //! One record of a journal: what a step, an evaluation or the end of a run leaves behind, byte by byte.
 //!
-//! A record is `18 + 8·values` bytes, little-endian: step delta (u8), kind and flags (u8: low and high half), head check
-//! (u16), number of values (u16), the values (f64), lr (f32), the CRC of the committed coefficients (u32), and the
-//! chained CRC (u32). The chained CRC is the CRC-32 of all bytes before it, header included and stored CRCs of records
-//! excluded. The head check is the low half of the same CRC continued over delta, kind, flags and number: without it, a
-//! flipped bit of the number could pass for a record that a crash cut off.
+//! A record is `18 + 8·values` bytes, little-endian: step delta (u8), kind and flags (u8: low and high half), head
+//! check (u16), number of values (u16), the values (f64), lr (f32), the CRC of the committed coefficients (u32), and
+//! the chained CRC (u32). The chained CRC is the CRC-32 of all bytes before it, header included and stored CRCs of
+//! records excluded. The head check is the low half of the same CRC continued over delta, kind, flags and number:
+//! without it, a flipped bit of the number could pass for a record that a crash cut off.
 
 use super::{RecordProblem, header::array};
 
@@ -161,8 +161,8 @@ pub(super) fn is_intact(bytes: &[u8], crc: u32) -> bool {
     }
 }
 
-/// Whether an intact record begins anywhere within `bytes`, whatever comes before it: the four bytes before a record are
-/// the CRC that it continues.
+/// Whether an intact record begins anywhere within `bytes`, whatever comes before it: the four bytes before a record
+/// are the CRC that it continues.
 pub(super) fn holds_intact(bytes: &[u8]) -> bool {
     (CRC..bytes.len()).any(|at| {
         let crc = u32::from_le_bytes(array(bytes, at - CRC));

@@ -1,8 +1,8 @@
 //! Appends to a journal: every record is handed to the system before its step counts as done.
 //!
-//! *What must stay true.* A record is written whole at the end of the ones before it; if that fails, those before it can
-//! still be read, and the next append takes the failed one's place. Syncing is a matter of policy, not of correctness:
-//! steps that a power failure takes are computed again to the same bits.
+//! *What must stay true.* A record is written whole at the end of the ones before it; if that fails, those before it
+//! can still be read, and the next append takes the failed one's place. Syncing is a matter of policy, not of
+//! correctness: steps that a power failure takes are computed again to the same bits.
 
 use std::{
     ffi::OsString,
@@ -149,8 +149,8 @@ impl<M: Medium> Writer<M> {
     /// Appends `record`, and syncs if the policy says so.
     ///
     /// # Errors
-    /// [`JournalError::Write`]. If writing failed, the record is not in the journal; if the sync after it failed, it is,
-    /// but a power failure may take it.
+    /// [`JournalError::Write`]. If writing failed, the record is not in the journal; if the sync after it failed, it
+    /// is, but a power failure may take it.
     ///
     /// # Panics
     /// If the record has too many values, or its step does not follow the last one's.

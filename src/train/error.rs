@@ -151,7 +151,11 @@ pub enum TrainError {
         host: Option<String>,
     },
     /// The run directory lies in the model's.
-    #[error("{} lies in the model {}, which is never written to; name another directory as output", path.display(), model.display())]
+    #[error(
+        "{} lies in the model {}, which is never written to; name another directory as output",
+        path.display(),
+        model.display()
+    )]
     InModel {
         /// The run directory.
         path: PathBuf,

@@ -1,7 +1,7 @@
 //! Training: the run file, the run directory, what a step reports, and how a run is asked to stop.
 //!
-//! *What it is.* [`RunFile`] reads what is to be done, [`RunDir`] holds the one place where a run writes, [`Metrics`] says
-//! a line a step, [`Interrupt`] hears the signals that end a run early.
+//! *What it is.* [`RunFile`] reads what is to be done, [`RunDir`] holds the one place where a run writes, [`Metrics`]
+//! says a line a step, [`Interrupt`] hears the signals that end a run early.
 //!
 //! *What it is not.* It computes nothing: losses are for `objective`, updates for `optim`, the record for `journal`.
 //!

@@ -1,7 +1,7 @@
 //! The one directory that a run writes to: made, locked, laid out.
 //!
-//! *What it is not.* It does not know what its files say: `config.toml` is the resolved run file, `journal.zofo` a journal,
-//! `metrics.jsonl` a line a step, `report.json` the result, `last` and `best` directories of weights.
+//! *What it is not.* It does not know what its files say: `config.toml` is the resolved run file, `journal.zofo` a
+//! journal, `metrics.jsonl` a line a step, `report.json` the result, `last` and `best` directories of weights.
 //!
 //! *What must stay true.* While a [`RunDir`] lives no other process has one of the same directory, whatever ended the
 //! process before; the lock is the system's, on the open file `lock`, and never outlives its process. Nothing is
@@ -47,7 +47,8 @@ impl RunDir {
             true => Err(TrainError::InModel { path: path.to_owned(), model: model.to_owned() }),
             false => Ok(()),
         };
-        // Before anything is made, as far as it exists; and again, because `..` behind what is missing may lead anywhere.
+        // Before anything is made, as far as it exists; and again, because `..` behind what is missing may lead
+        // anywhere.
         let whole = std::path::absolute(path).map_err(write_failed)?;
         whole
             .ancestors()
@@ -138,8 +139,8 @@ fn holder(file: &mut File) -> Option<Holder> {
 /// The sibling has one name, because one process writes to a directory: what a crash leaves is overwritten.
 ///
 /// # Errors
-/// [`TrainError::Write`]. The file is then the old one, unless only the last sync failed: then a power failure may bring
-/// the old one back.
+/// [`TrainError::Write`]. The file is then the old one, unless only the last sync failed: then a power failure may
+/// bring the old one back.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let failed = |source| TrainError::Write { path: path.to_owned(), source };
     let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;

@@ -1,10 +1,10 @@
 //! How a run is asked to stop: SIGINT and SIGTERM.
 //!
-//! *What it is.* The first signal sets a flag that the loop reads between steps: it finishes the step, syncs and leaves.
-//! A second one, of either kind, ends the process at once, which the journal survives as it survives any crash.
+//! *What it is.* The first signal sets a flag that the loop reads between steps: it finishes the step, syncs and
+//! leaves. A second one, of either kind, ends the process at once, which the journal survives as it survives any crash.
 //!
-//! *What it is not.* It interrupts no computation and writes nothing. *What must stay true*: the exit code is 128 plus the
-//! signal's number, of the first signal where the run leaves by itself, of the second where it does not.
+//! *What it is not.* It interrupts no computation and writes nothing. *What must stay true*: the exit code is 128 plus
+//! the signal's number, of the first signal where the run leaves by itself, of the second where it does not.
 
 use std::{
     io,
@@ -15,19 +15,17 @@ use std::{
 };
 
 use signal_hook::{
-    SigId,
     consts::{SIGINT, SIGTERM},
-    flag, low_level,
+    flag,
 };
 
 use super::TrainError;
 
-/// Listens to signals while it lives; once it is dropped they end the process no more, and nobody hears them.
-#[derive(Debug)]
+/// Whether a signal has come since it began to listen. The process listens to its end.
+#[derive(Clone, Debug)]
 pub struct Interrupt {
     /// The first signal's number; 0: none came.
     signal: Arc<AtomicUsize>,
-    registered: Vec<SigId>,
 }
 
 impl Interrupt {
@@ -36,19 +34,19 @@ impl Interrupt {
     /// # Errors
     /// [`TrainError::Signals`].
     pub fn listen() -> Result<Interrupt, TrainError> {
-        let mut interrupt = Interrupt { signal: Arc::default(), registered: Vec::new() };
+        let interrupt = Interrupt { signal: Arc::default() };
         interrupt.register().map_err(|source| TrainError::Signals { source })?;
         Ok(interrupt)
     }
 
-    /// Of one signal, actions run in the order of registration: the first signal finds the flag down, leaves its number,
-    /// and raises it; the next finds it up.
-    fn register(&mut self) -> io::Result<()> {
+    /// Of one signal, actions run in the order of registration: the first signal finds the flag down, leaves its
+    /// number, and raises it; the next finds it up.
+    fn register(&self) -> io::Result<()> {
         let raised = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            self.registered.push(flag::register_conditional_shutdown(signal, 128 + signal, raised.clone())?);
-            self.registered.push(flag::register_usize(signal, self.signal.clone(), signal as usize)?);
-            self.registered.push(flag::register(signal, raised.clone())?);
+            flag::register_conditional_shutdown(signal, 128 + signal, raised.clone())?;
+            flag::register_usize(signal, self.signal.clone(), signal as usize)?;
+            flag::register(signal, raised.clone())?;
         }
         Ok(())
     }
@@ -58,14 +56,6 @@ impl Interrupt {
         match self.signal.load(Ordering::Relaxed) {
             0 => None,
             signal => Some(128 + signal as u8),
-        }
-    }
-}
-
-impl Drop for Interrupt {
-    fn drop(&mut self) {
-        for id in self.registered.drain(..) {
-            low_level::unregister(id);
         }
     }
 }
@@ -86,7 +76,7 @@ mod tests {
     #[test]
     #[ignore = "the other process of the tests below"]
     fn a_run_that_listens() {
-        let stubborn = std::env::var(STUBBORN).expect("started by a test below") == "yes";
+        let Ok(stubborn) = std::env::var(STUBBORN) else { return };
         let interrupt = Interrupt::listen().expect("signals");
         println!("\nlistening");
         // A minute at most, should the test that started this process be gone.
@@ -94,7 +84,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
             if let Some(code) = interrupt.exit_code() {
                 println!("asked");
-                if !stubborn {
+                if stubborn == "no" {
                     std::process::exit(code.into());
                 }
                 std::thread::sleep(Duration::from_secs(60));

@@ -1,4 +1,5 @@
-//! The text of a run file and its overrides as keys with values and places; typed values are taken out of it one by one.
+//! The text of a run file and its overrides as keys with values and places; typed values are taken out of it one by
+//! one.
 //!
 //! *What it is not.* It does not know what the keys mean. *What must stay true*: a key that nobody knows is an error
 //! before any value is; depth is bounded, because sections are the only tables that are looked into and the parser
@@ -47,6 +48,10 @@ pub(super) struct Document {
     values: BTreeMap<(String, String), Given>,
 }
 
+/// The most lists and tables within each other in a value: what is nested deeper may be read but, written as sections,
+/// not read again.
+const MAX_NESTING: usize = 8;
+
 /// A key with its section, as messages name it: quoted if it is no bare word.
 pub(super) fn dotted(section: &str, key: &str) -> String {
     let is_bare = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "_-".contains(c));
@@ -93,6 +98,10 @@ impl Document {
                         let parsed = Value::deserialize(ValueDeserializer::from(value));
                         let value = parsed.map_err(|error| syntax(error, span.clone()))?;
                         let given = Given { value, place: place(span) };
+                        if nesting(&given.value) > MAX_NESTING {
+                            let expected = format!("at most {MAX_NESTING} lists and sections within each other");
+                            return Err(given.found(&dotted(section, &name), "nested deeper".to_owned(), &expected));
+                        }
                         self.values.insert(((*section).to_owned(), name), given);
                     }
                 }
@@ -260,9 +269,19 @@ impl Given {
     }
 }
 
+/// How many lists and tables lie within each other; the parser has bounded it.
+fn nesting(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(nesting).max().unwrap_or(0),
+        Value::Table(table) => 1 + table.values().map(nesting).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// The line and column at which `span` begins.
 fn place(text: &str, span: Range<usize>, origin: &Origin) -> Box<Place> {
-    let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
+    // A span may end up within a character that is no TOML.
+    let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let before = &text[..start];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     Box::new(Place {

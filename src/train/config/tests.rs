@@ -162,6 +162,10 @@ fn values_of_another_type_or_out_of_range_are_refused_with_the_place() {
     ] {
         assert_eq!(message(SHORT, &[set]), format!("--set {}: {expected}", set.escape_debug()), "{set}");
     }
+    let nested = |depth: usize| format!("optimizer.x={}1{}", "{a=[".repeat(depth / 2), "]}".repeat(depth / 2));
+    assert!(parse(SHORT, &[&nested(8)]).is_ok());
+    let found = message(SHORT, &[&nested(10)]);
+    assert!(found.ends_with("optimizer.x is nested deeper, expected at most 8 lists and sections within each other"));
     let long = message(&SHORT.replace("\"sst2\"", &format!("\"{}\"", "é".repeat(99))), &[]);
     let expected =
         format!("run.toml:3:1: data.task is \"{}…, expected a name of letters, digits, `_` and `-`", "é".repeat(59));
@@ -317,6 +321,7 @@ fn arbitrary_option() -> impl Strategy<Value = Value> {
         any::<f64>().prop_filter("NaN is not equal to itself", |float| !float.is_nan()).prop_map(Value::Float),
         any::<bool>().prop_map(Value::Boolean),
         any::<String>().prop_map(Value::String),
+        Just(Value::Datetime("1979-05-27T07:32:00.5Z".parse().expect("a date"))),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
@@ -377,10 +382,15 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_refused_or_read(text: String, edit in "\\PC{0,20}", at: prop::sample::Index, sets in vec("\\PC{0,20}", 0..3)) {
+    fn any_text_is_refused_or_read(
+        text: String,
+        edit in "\\PC{0,20}",
+        at: prop::sample::Index,
+        sets in vec("\\PC{0,20}", 0..3),
+    ) {
         let _ = RunFile::parse(&text, Path::new("r"), Path::new("/"), &sets);
         let mut edited = FULL.to_owned();
-        edited.insert_str(edited.floor_char_boundary(at.index(FULL.len())), &edit);
+        edited.insert_str(at.index(FULL.len()), &edit);
         if let Ok(file) = RunFile::parse(&edited, Path::new("r"), Path::new("/"), &[]) {
             let again = RunFile::parse(&file.config.to_toml(), Path::new("r"), Path::new("/"), &[]).expect("resolved");
             prop_assert_eq!(again.config.digest(), file.config.digest());

@@ -24,7 +24,7 @@ fn places() -> Places {
 #[test]
 #[ignore = "the other process of the tests below"]
 fn another_process_holds_a_directory() {
-    let directory = PathBuf::from(std::env::var_os(HELD).expect("started by a test below"));
+    let Some(directory) = std::env::var_os(HELD).map(PathBuf::from) else { return };
     let model = directory.parent().and_then(Path::parent).expect("as `places` makes it").join("model");
     let _held = RunDir::open(&directory, &model, true).expect("free");
     println!("\nheld");
