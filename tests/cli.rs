@@ -269,6 +269,11 @@ fn inspect_and_list_name_what_there_is() {
     let names: Vec<&str> =
         families.as_array().expect("a list").iter().filter_map(|family| family["name"].as_str()).collect();
     assert_eq!(names, ["bert", "gpt2", "llama", "mistral", "opt", "qwen2", "roberta"]);
+    let optimizers = json(&run(zofo().args(["list", "optimizers", "--json"])))["optimizers"].clone();
+    let mezo = optimizers.as_array().and_then(|list| list.iter().find(|entry| entry["name"] == "mezo")).expect("mezo");
+    let options: Vec<&str> =
+        mezo["options"].as_array().expect("options").iter().filter_map(|o| o["name"].as_str()).collect();
+    assert!(["lr", "epsilon", "queries"].iter().all(|name| options.contains(name)), "{options:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{Exit, Failure, console::Console};
-use crate::model::families::FAMILIES;
+use crate::{model::families::FAMILIES, optim::REGISTRY};
 
 /// What `zofo list` takes.
 #[derive(Debug, Args)]
@@ -18,6 +18,8 @@ pub(super) struct Arguments {
 enum What {
     /// Model families, by `model_type` of config.json
     Families,
+    /// Optimizers with their options, as the `[optimizer]` table of a run file names them
+    Optimizers,
 }
 
 pub(super) fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure> {
@@ -30,6 +32,35 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit, 
                 format!("{:9}{}\n         {}\n", family.name, family.about, family.architectures.join(", "))
             });
             console.result(&json!({ "families": list.collect::<Vec<_>>() }), &lines.collect::<String>())?;
+        }
+        What::Optimizers => {
+            let list: Vec<_> = REGISTRY
+                .iter()
+                .map(|entry| {
+                    let options: Vec<_> = entry
+                        .options()
+                        .map(|option| {
+                            json!({
+                                "name": option.name,
+                                "default": (option.default)(),
+                                "expected": option.expected,
+                                "unit": option.unit,
+                                "about": option.about,
+                            })
+                        })
+                        .collect();
+                    json!({ "name": entry.name, "about": entry.about, "paper": entry.paper, "options": options })
+                })
+                .collect();
+            let mut text = String::new();
+            for entry in REGISTRY {
+                text += &format!("{}  {}\n{}\n", entry.name, entry.about, entry.paper);
+                for option in entry.options() {
+                    text += &format!("  {:18}{:14}{}\n", option.name, (option.default)(), option.about);
+                }
+                text.push('\n');
+            }
+            console.result(&json!({ "optimizers": list }), &text)?;
         }
     }
     Ok(Exit::Ok)

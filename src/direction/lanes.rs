@@ -159,14 +159,24 @@ impl<'a> Moves<'a> {
         (0..self.lanes).map(moved).collect()
     }
 
-    /// Writes what a single lane makes of the parameter over its values: an update, applied for good.
+    /// Writes what a single lane makes of the parameter over its values, an update applied for good, and answers the
+    /// sum of its squared changes: an f64 chain over each row, then one over rows.
     ///
     /// # Panics
     /// If there is more than one lane.
-    pub fn apply(&self, cx: &Context, values: MatMut<'_>) {
+    pub fn apply(&self, cx: &Context, values: MatMut<'_>) -> f64 {
         assert_eq!(self.lanes, 1, "an update is one displacement");
         let rows: Vec<_> = values.into_rows().enumerate().collect();
-        rows.into_par_iter().for_each(|(row, out)| self.displace_row(cx, 0, row, out));
+        let squares: Vec<f64> = rows
+            .into_par_iter()
+            .map(|(row, out)| {
+                let before = out.to_vec();
+                self.displace_row(cx, 0, row, out);
+                let change = |(new, old): (&f32, &f32)| f64::from(*new) - f64::from(*old);
+                out.iter().zip(&before).map(change).fold(0.0, |sum, change| change.mul_add(change, sum))
+            })
+            .collect();
+        squares.into_iter().fold(0.0, |sum, square| sum + square)
     }
 
     /// `out = fma(c, z[row], out)` for every term of `lane`; `out` comes as the stored row.

@@ -10,6 +10,7 @@
 
 mod config;
 mod error;
+mod live_oracle;
 mod metrics;
 mod run_dir;
 mod signals;
@@ -18,6 +19,7 @@ pub use config::{
     DataConfig, LoopConfig, MAX_RUN_FILE_BYTES, OptimizerConfig, Precision, RunConfig, RunFile, TuneConfig,
 };
 pub use error::{Origin, Place, TrainError};
+pub use live_oracle::LiveOracle;
 pub use metrics::{Metrics, StepMetrics};
 pub use run_dir::{RunDir, replace_file};
 pub use signals::Interrupt;

@@ -5,7 +5,10 @@
 /// # Panics
 /// If there is no candidate.
 pub(super) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
-    candidates.into_iter().min_by_key(|candidate| strsim::levenshtein(found, candidate)).expect("something to choose from")
+    candidates
+        .into_iter()
+        .min_by_key(|candidate| strsim::levenshtein(found, candidate))
+        .expect("something to choose from")
 }
 
 #[cfg(test)]

@@ -1,0 +1,230 @@
+//! The oracle of a real run: a model on its examples.
+//!
+//! *What it is not.* No files and no loop. *What must stay true*: probing leaves the weights as they are; which examples
+//! a batch has depends on the seed and the number of the draw; how a batch is cut into passes changes no bit, because
+//! an example is never cut and sums are chains over examples.
+
+use std::sync::Arc;
+
+use crate::{
+    direction::{DirectionSet, Displacement, Moves, ParamId, ParamTable, gram},
+    kernels::Context,
+    linalg::Square,
+    model::{Model, ModelError},
+    objective::{LabelError, OptionBatch, Options},
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
+    task::Batches,
+    tensor::{MatMut, WeightRef},
+};
+
+/// Rows of one pass over the weights, all lanes together, unless a single example has more: about 100 MB of scratch
+/// memory for a model of a thousand features.
+const ROWS: usize = 4096;
+
+/// A model on the examples of a run.
+#[derive(Debug)]
+pub struct LiveOracle {
+    model: Model,
+    cx: Context,
+    trainable: Vec<ParamId>,
+    examples: Vec<Options>,
+    batches: Batches,
+    batch_size: usize,
+    draws: u64,
+    batch: Vec<usize>,
+}
+
+impl LiveOracle {
+    /// An oracle over `examples`, drawn in batches of `batch_size` in the order of `seed`; `trainable` parameters may
+    /// move, in ascending order.
+    ///
+    /// # Errors
+    /// [`LabelError`] if a token that is scored is not in the model's vocabulary.
+    ///
+    /// # Panics
+    /// If there is no example or nothing to train.
+    pub fn new(
+        model: Model,
+        cx: Context,
+        trainable: Vec<ParamId>,
+        examples: Vec<Options>,
+        (batch_size, seed): (usize, u64),
+    ) -> Result<LiveOracle, LabelError> {
+        assert!(!trainable.is_empty(), "an oracle with nothing to train");
+        OptionBatch::new(model.spec(), &examples)?;
+        let batches = Batches::new(examples.len(), Pool::Train as u32, seed);
+        Ok(LiveOracle { model, cx, trainable, examples, batches, batch_size, draws: 0, batch: Vec::new() })
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Goes on after `draws` batches: a run that is resumed.
+    pub fn skip_to(&mut self, draws: u64) {
+        self.draws = draws;
+    }
+
+    /// The losses of the examples at `numbers`, in every lane.
+    fn score(&self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Vec<f64>>, ModelError> {
+        let mut losses = vec![Vec::with_capacity(numbers.len()); lanes.len()];
+        let tokens =
+            |number: &usize| self.examples[*number].sequences.iter().map(|(tokens, _)| tokens.len()).sum::<usize>();
+        let mut rest = numbers;
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fitting = rest.iter().take_while(|number| {
+                rows += tokens(number) * lanes.len();
+                rows <= ROWS
+            });
+            let (now, later) = rest.split_at(fitting.count().max(1));
+            let examples: Vec<Options> = now.iter().map(|&number| self.examples[number].clone()).collect();
+            let batch = OptionBatch::new(self.model.spec(), &examples).expect("`new` checked every example");
+            for (losses, scores) in losses.iter_mut().zip(batch.score(&self.model, &self.cx, lanes)?) {
+                losses.extend(scores.losses);
+            }
+            rest = later;
+        }
+        Ok(losses)
+    }
+}
+
+/// What each example contributes to the mean, and their sum.
+fn mean(losses: Vec<f64>) -> Losses {
+    let count = losses.len() as f64;
+    let per_example: Vec<f64> = losses.into_iter().map(|loss| loss / count).collect();
+    Losses { total: per_example.iter().fold(0.0, |total, loss| total + loss), per_example }
+}
+
+fn failed(error: ModelError) -> OracleError {
+    OracleError::World(Box::new(error))
+}
+
+impl Oracle for LiveOracle {
+    fn params(&self) -> &ParamTable {
+        self.model.store().params()
+    }
+    fn trainable(&self) -> &[ParamId] {
+        &self.trainable
+    }
+    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
+        self.model.store().weight(id)
+    }
+    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
+        gram(self.cx.isa, self.params(), &sets.iter().map(|set| &**set).collect::<Vec<_>>())
+    }
+
+    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
+        let Pool::Train = pool;
+        self.batch = self.batches.draw(self.draws, size.unwrap_or(self.batch_size));
+        self.draws += 1;
+        Ok(BatchId(self.draws - 1))
+    }
+
+    fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        assert_eq!(batch.0 + 1, self.draws, "the batch that was drawn last");
+        let losses = self.score(&self.batch, probes).map_err(failed)?;
+        self.model.store().check_unchanged().map_err(|error| failed(error.into()))?;
+        Ok(losses.into_iter().map(mean).collect())
+    }
+
+    fn slopes(&mut self, _: BatchId, _: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
+        Err(OracleError::NoSlopes)
+    }
+
+    fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
+        let update = std::slice::from_ref(update);
+        let (mut squares, mut values) = (0.0, 0);
+        for &id in &self.trainable {
+            let param = self.model.store().params()[id].clone();
+            values += param.elements();
+            let moves = Moves::of(update, id, &param);
+            if !moves.is_empty() {
+                let own = self.model.store_mut().own(id);
+                squares += moves.apply(&self.cx, MatMut::new(own, param.rows(), param.cols()));
+            }
+        }
+        Ok(CommitReport { update_rms: (squares / values as f64).sqrt() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernels::Isa,
+        optim::{self, Clock},
+        testing::{assert_same_bits, on_threads, reference::golden},
+    };
+
+    /// Which of two words follows three others: six examples.
+    fn examples() -> Vec<Options> {
+        let example = |i: u32| {
+            let prompt = [5 + 7 * i, 40 + i, 80 - 3 * i];
+            let sequences = [11, 12].map(|word| ([&prompt[..], &[word]].concat(), 3..4)).to_vec();
+            Options { sequences, gold: (i % 2) as usize }
+        };
+        (0..6).map(example).collect()
+    }
+
+    fn oracle(name: &str, isa: Isa) -> LiveOracle {
+        let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
+        let trainable = model.store().params().iter().map(|(id, _)| id).collect();
+        LiveOracle::new(model, Context::new(isa), trainable, examples(), (4, 9)).expect("words of the vocabulary")
+    }
+
+    /// Trains by `MeZO` and answers the loss of every step and all weights.
+    fn train(name: &str, isa: Isa, steps: u64) -> (Vec<f64>, Vec<f32>) {
+        let options = toml::Table::from_iter([("lr".to_owned(), 2e-3.into()), ("queries".to_owned(), 4.into())]);
+        let mut optimizer = optim::find("mezo").and_then(|entry| entry.build(&options)).expect("an optimizer");
+        let mut oracle = oracle(name, isa);
+        let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
+        let losses = (0..steps).map(step).collect();
+        let store = oracle.model().store();
+        let values = store.params().iter().flat_map(|(id, param)| {
+            let weight = store.weight(id);
+            (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols()))
+        });
+        (losses, values.collect())
+    }
+
+    #[test]
+    fn mezo_lowers_the_loss_of_a_model() {
+        let (losses, _) = train("llama", Isa::fastest(), 60);
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        let (first, last) = (mean(&losses[..10]), mean(&losses[50..]));
+        // Descent on 20,000 weights by 4 slopes a step is slow; a wrong sign or batch would climb or stand.
+        assert!(last < first - 0.02, "{first} to {last}");
+    }
+
+    #[test]
+    fn instruction_sets_and_threads_change_no_bit_of_a_run() {
+        let (losses, weights) = train("gpt2", Isa::fastest(), 3);
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let (found, values) = on_threads(threads, || train("gpt2", isa, 3));
+                assert_eq!(found, losses, "{isa}, {threads} threads");
+                assert_same_bits(&values, &weights, format_args!("{isa}, {threads} threads"));
+            }
+        }
+    }
+
+    #[test]
+    fn probing_writes_nothing_and_a_commit_moves_what_it_names() {
+        let mut oracle = oracle("qwen2", Isa::fastest());
+        let ids = oracle.trainable()[..1].to_vec();
+        let values: Arc<[f32]> = vec![1.0; oracle.params()[ids[0]].elements()].into();
+        let set = Arc::new(DirectionSet::new([(ids[0], crate::direction::Direction::Explicit(values))]));
+        let before = oracle.inspect(ids[0]).at(3, 2);
+        let batch = oracle.draw(Pool::Train, None).expect("a batch");
+        let probes = [Displacement::default(), Displacement::along(&set, 0.5)];
+        let losses = oracle.losses(batch, &probes).expect("losses");
+        assert_ne!(losses[0].total, losses[1].total);
+        assert_eq!(oracle.inspect(ids[0]).at(3, 2), before);
+        let report = oracle.commit(&probes[1]).expect("an update");
+        assert_eq!(oracle.inspect(ids[0]).at(3, 2), before + 0.5);
+        assert!(report.update_rms > 0.0);
+        assert_eq!(oracle.losses(batch, &probes[..1]).expect("losses")[0], losses[1]);
+    }
+}
