@@ -1,12 +1,18 @@
-//! Data: texts and examples from files, cut into what a model reads, and the draws that sampling needs.
+//! Data: texts and examples from files, cut into what a model reads, and how answers are scored.
 //!
-//! *What it is not.* No model and no loss (`objective`). *What must stay true*: data files are untrusted, so every error
-//! names the file and the line; what is drawn depends on the seed and the place of the draw, never on a cursor.
+//! *What it is.* A [`Row`] of a data file becomes an [`Example`] by a [`Task`] (a template with its answers, itself a file) or
+//! by its [`Format`], and an example becomes the tokens of a model by an [`Encoder`]: whole sequences with the tokens that
+//! are scored. [`Subsets`] and [`Batches`] say which examples come when, [`Tally`] what their scores amount to.
+//!
+//! *What it is not.* No model and no loss (`objective`).
+//!
+//! *What must stay true.* Data and task files are untrusted, so every error names the file and the line; what is drawn
+//! depends on the seed and the place of the draw, never on a cursor.
 
 mod draws;
 mod reader;
 mod windows;
 
 pub use draws::Draws;
-pub use reader::{ReadError, Text, read_texts};
+pub use reader::{DataDirectory, Kind, Place, ReadError, Row, Text, read_rows, read_texts};
 pub use windows::{Window, windows};
