@@ -10,9 +10,13 @@
 //! depends on the seed and the place of the draw, never on a cursor.
 
 mod draws;
+mod metric;
 mod reader;
+mod sampling;
 mod windows;
 
 pub use draws::Draws;
+pub use metric::{Metric, Tally, exact_match, f1};
 pub use reader::{DataDirectory, Kind, Place, ReadError, Row, Text, read_rows, read_texts};
+pub use sampling::{Batches, Subsets, TooFewExamples};
 pub use windows::{Window, windows};
