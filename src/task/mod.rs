@@ -9,14 +9,28 @@
 //! *What must stay true.* Data and task files are untrusted, so every error names the file and the line; what is drawn
 //! depends on the seed and the place of the draw, never on a cursor.
 
+mod definition;
 mod draws;
+mod encoding;
+mod error;
+mod example;
+mod format;
+mod label;
 mod metric;
+mod nearest;
 mod reader;
 mod sampling;
+mod template;
 mod windows;
 
+pub use definition::{Generation, MAX_DEFINITION, Objective, Style, Task};
 pub use draws::Draws;
+pub use encoding::{Encoded, Encoder, Sequence};
+pub use error::{DefinitionProblem, EncodeProblem, RowProblem, TaskError};
+pub use example::{Example, Input};
+pub use format::Format;
 pub use metric::{Metric, Tally, exact_match, f1};
 pub use reader::{DataDirectory, Kind, Place, ReadError, Row, Text, read_rows, read_texts};
 pub use sampling::{Batches, Subsets, TooFewExamples};
+pub use template::MAX_STEPS;
 pub use windows::{Window, windows};
