@@ -9,6 +9,7 @@
 //! *What must stay true.* Data and task files are untrusted, so every error names the file and the line; what is drawn
 //! depends on the seed and the place of the draw, never on a cursor.
 
+mod builtin;
 mod definition;
 mod draws;
 mod encoding;
@@ -23,6 +24,7 @@ mod sampling;
 mod template;
 mod windows;
 
+pub use builtin::builtin_tasks;
 pub use definition::{Generation, MAX_DEFINITION, Objective, Style, Task};
 pub use draws::Draws;
 pub use encoding::{Encoded, Encoder, Sequence};
