@@ -1,0 +1,221 @@
+//! Scores of answers, and what a number of them says about the model.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+/// How an answer is scored: from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Metric {
+    /// 1 for the gold answer.
+    Accuracy,
+    /// Overlap of words with the gold answer ([`f1`]).
+    F1,
+    /// 1 for the words of the gold answer ([`exact_match`]).
+    ExactMatch,
+}
+
+impl Metric {
+    /// Its name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Accuracy => "accuracy",
+            Metric::F1 => "f1",
+            Metric::ExactMatch => "exact-match",
+        }
+    }
+
+    /// The score of a generated text.
+    pub fn score(self, prediction: &str, golds: &[String]) -> f64 {
+        match self {
+            Metric::F1 => f1(prediction, golds),
+            Metric::Accuracy | Metric::ExactMatch => f64::from(u8::from(exact_match(prediction, golds))),
+        }
+    }
+}
+
+/// Scores of a data set, added up in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    metric: Metric,
+    count: u64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Tally {
+    /// No scores yet.
+    pub fn new(metric: Metric) -> Tally {
+        Tally { metric, count: 0, sum: 0.0, squares: 0.0 }
+    }
+
+    /// One more score.
+    ///
+    /// # Panics
+    /// If it is not within 0 and 1, or, but for F1, neither of them.
+    pub fn add(&mut self, score: f64) {
+        let scores = if self.metric == Metric::F1 { (0.0..=1.0).contains(&score) } else { [0.0, 1.0].contains(&score) };
+        assert!(scores, "a score of {score}");
+        self.count += 1;
+        self.sum += score;
+        self.squares += score * score;
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Their mean; 0 of none.
+    pub fn value(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.sum / self.count as f64 }
+    }
+
+    /// The interval that holds the mean of all such examples with a probability of 95 %: Wilson's where a score is 0 or
+    /// 1, else the normal approximation.
+    pub fn ci95(&self) -> [f64; 2] {
+        match self.metric {
+            Metric::Accuracy | Metric::ExactMatch => wilson95(self.sum, self.count),
+            Metric::F1 if self.count < 2 => [0.0, 1.0],
+            Metric::F1 => {
+                let (n, mean) = (self.count as f64, self.value());
+                let variance = ((self.squares - n * mean * mean) / (n - 1.0)).max(0.0);
+                let half = Z95 * (variance / n).sqrt();
+                [(mean - half).max(0.0), (mean + half).min(1.0)]
+            }
+        }
+    }
+}
+
+/// The 97.5 % quantile of the normal distribution.
+const Z95: f64 = 1.959_963_984_540_054;
+
+/// Wilson's interval for `correct` of `count` (Wilson, "Probable inference, the law of succession, and statistical
+/// inference", 1927): unlike the normal approximation never beyond 0 and 1, and not empty at either.
+fn wilson95(correct: f64, count: u64) -> [f64; 2] {
+    if count == 0 {
+        return [0.0, 1.0];
+    }
+    let n = count as f64;
+    let (p, z2) = (correct / n, Z95 * Z95);
+    let centre = p + z2 / (2.0 * n);
+    let half = Z95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    // The ends are exact where all or none are correct, which rounding would miss.
+    let low = if p == 0.0 { 0.0 } else { (centre - half) / (1.0 + z2 / n) };
+    let high = if p == 1.0 { 1.0 } else { (centre + half) / (1.0 + z2 / n) };
+    [low, high]
+}
+
+/// The F1 of `SQuAD`: the harmonic mean of precision and recall over the words of a prediction and a gold answer, the best
+/// of all gold answers. Words are compared as in [`exact_match`] and counted as often as they stand there.
+pub fn f1(prediction: &str, golds: &[String]) -> f64 {
+    let words = normalised(prediction);
+    golds.iter().map(|gold| overlap(&words, &normalised(gold))).fold(0.0, f64::max)
+}
+
+fn overlap(prediction: &[String], gold: &[String]) -> f64 {
+    let mut left: HashMap<&str, usize> = HashMap::new();
+    for word in gold {
+        *left.entry(word).or_default() += 1;
+    }
+    let take = |word: &&String| {
+        left.get_mut(word.as_str()).is_some_and(|count| count.checked_sub(1).map(|rest| *count = rest).is_some())
+    };
+    let same = prediction.iter().filter(take).count();
+    // 2PR / (P + R) with P = same / prediction, R = same / gold; no word in common is 0, also between two empty ones.
+    if same == 0 { 0.0 } else { 2.0 * same as f64 / (prediction.len() + gold.len()) as f64 }
+}
+
+/// Whether the words of a prediction are those of a gold answer: in lower case, without punctuation, the articles `a`, `an`
+/// and `the`, and repeated white space.
+pub fn exact_match(prediction: &str, golds: &[String]) -> bool {
+    let words = normalised(prediction);
+    golds.iter().any(|gold| normalised(gold) == words)
+}
+
+/// Lower case, then without ASCII punctuation, then without articles, then words: the order of `SQuAD`'s script.
+fn normalised(text: &str) -> Vec<String> {
+    let text: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    // An article ends where letters, digits and underscores do, not only at white space: “the” of a quotation is one.
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let inside = |c: char| c.is_alphanumeric() || c == '_';
+        let word = rest.find(|c| !inside(c)).unwrap_or(rest.len());
+        let end = word + rest[word..].find(inside).unwrap_or(rest.len() - word);
+        kept.push_str(if ["a", "an", "the"].contains(&&rest[..word]) { " " } else { &rest[..word] });
+        kept.push_str(&rest[word..end]);
+        rest = &rest[end..];
+    }
+    kept.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn golds(golds: &[&str]) -> Vec<String> {
+        golds.iter().map(|&gold| gold.to_owned()).collect()
+    }
+
+    #[test]
+    fn words_are_compared_without_case_punctuation_articles_and_repeated_spaces() {
+        assert_eq!(normalised("  The  cat's “an” A-side,\tthe theatre\n"), ["cats", "“", "”", "aside", "theatre"]);
+        assert!(exact_match("the Eiffel Tower.", &golds(&["Paris", "Eiffel tower"])));
+        assert!(!exact_match("Eiffel", &golds(&["Eiffel tower"])));
+    }
+
+    #[test]
+    fn f1_has_its_closed_form_and_takes_the_best_gold_answer() {
+        // Two of three words, two of two: P = 2/3, R = 1, F1 = 4/5.
+        assert_eq!(f1("big red dog", &golds(&["red dog"])), 0.8);
+        assert_eq!(f1("red dog", &golds(&["blue", "Red dog!", "cat"])), 1.0);
+        // A word counts as often as it stands in both: P = 1/2, R = 1.
+        assert_eq!(f1("dog dog", &golds(&["dog"])), 2.0 / 3.0);
+        assert_eq!(f1("cat", &golds(&["dog"])), 0.0);
+        assert_eq!(f1("", &golds(&["the"])), 0.0);
+    }
+
+    #[test]
+    fn wilson_intervals_agree_with_published_ones() {
+        // Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method 3: four digits.
+        for (correct, count, low, high) in [
+            (81.0, 263, 0.2553, 0.3662),
+            (15.0, 148, 0.0624, 0.1605),
+            (0.0, 20, 0.0, 0.1611),
+            (1.0, 29, 0.0061, 0.1718),
+        ] {
+            let [a, b] = wilson95(correct, count);
+            // Half a unit of the fourth digit.
+            assert!((a - low).abs() <= 5e-5 && (b - high).abs() <= 5e-5, "{correct} of {count}: [{a}, {b}]");
+        }
+        assert_eq!(wilson95(20.0, 20)[1], 1.0);
+        assert_eq!(Tally::new(Metric::Accuracy).ci95(), [0.0, 1.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_hold_the_mean_and_stay_within_0_and_1(scores in prop::collection::vec(0_u8..=4, 1..40)) {
+            for metric in [Metric::Accuracy, Metric::F1, Metric::ExactMatch] {
+                let mut tally = Tally::new(metric);
+                for &score in &scores {
+                    tally.add(if metric == Metric::F1 { f64::from(score) / 4.0 } else { f64::from(score & 1) });
+                }
+                let ([low, high], value) = (tally.ci95(), tally.value());
+                prop_assert!((0.0..=value).contains(&low) && (value..=1.0).contains(&high), "{low} {value} {high}");
+                prop_assert_eq!(tally.count(), scores.len() as u64);
+            }
+        }
+
+        #[test]
+        fn f1_is_symmetric_and_1_for_a_text_and_itself(a in "[abc ]{0,9}", b in "[abc ]{0,9}") {
+            prop_assert_eq!(f1(&a, &golds(&[&b])), f1(&b, &golds(&[&a])));
+            let words = normalised(&a).len();
+            prop_assert_eq!(f1(&a, &golds(&[&a])), if words == 0 { 0.0 } else { 1.0 });
+        }
+    }
+}
