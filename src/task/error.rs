@@ -107,7 +107,7 @@ pub enum DefinitionProblem {
     /// Candidates, label words or classes without a field that says which is right.
     #[error(": no table [label], which must name the `field` with the right answer")]
     NoLabel,
-    /// [label] beside answers that bring their own.
+    /// `[label]` beside answers that bring their own.
     #[error(": the table [label] has no meaning beside [{table}], whose `gold` names the field with the right answer")]
     NeedlessLabel {
         /// `choices` or `generation`.

@@ -114,8 +114,8 @@ pub enum ReadError {
         /// `train`, `valid` or `test`.
         split: &'static str,
     },
-    /// Nothing to evaluate.
-    #[error("{} has no text", path.display())]
+    /// Nothing in it.
+    #[error("{} has no text and no row", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
