@@ -5,7 +5,7 @@ use minijinja::Value;
 use super::{
     Place, Row, RowProblem, Task, TaskError,
     definition::{Answers, ENTRY},
-    reader::Kind,
+    reader::FieldKind,
     template::Template,
 };
 use crate::text::Message;
@@ -139,7 +139,7 @@ impl Task {
     fn render(&self, template: &Template, row: &Row, entry: Option<&str>) -> Result<String, TaskError> {
         let mut variables = Vec::with_capacity(template.fields().len() + 1);
         for field in template.fields() {
-            let value = row.get(self.field(row, field)).ok_or_else(|| row.unexpected(field, Kind::Value))?;
+            let value = row.get(self.field(row, field)).ok_or_else(|| row.unexpected(field, FieldKind::Value))?;
             variables.push((field.as_str(), jinja(value)));
         }
         variables.extend(entry.map(|entry| (ENTRY, Value::from(entry))));

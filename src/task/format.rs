@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Example, Input, Row, RowProblem, TaskError, reader::Kind};
+use super::{Example, Input, Row, RowProblem, TaskError, reader::FieldKind};
 use crate::text::Message;
 
 /// A format of rows, known by their fields; others are ignored.
@@ -57,7 +57,7 @@ fn conversation(row: &Row) -> Result<Vec<Message>, TaskError> {
     };
     let list = row.get("messages").and_then(Value::as_array);
     let messages: Option<Vec<Message>> = list.and_then(|list| list.iter().map(message).collect());
-    let messages = messages.ok_or_else(|| row.unexpected("messages", Kind::Messages))?;
+    let messages = messages.ok_or_else(|| row.unexpected("messages", FieldKind::Messages))?;
     match messages.last() {
         Some(last) if last.role == "assistant" => Ok(messages),
         last => {

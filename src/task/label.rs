@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     DefinitionProblem, Row, RowProblem, TaskError,
-    reader::{Kind, shown},
+    reader::{FieldKind, shown},
 };
 
 /// The table `[label]` of a task.
@@ -51,7 +51,7 @@ impl Label {
     pub(super) fn read(&self, row: &Row, answers: usize) -> Result<usize, TaskError> {
         let other = || self.recode.iter().find_map(|(field, order)| Some((field, order.as_slice(), row.get(field)?)));
         let own = row.get(&self.field).map(|value| (&self.field, [].as_slice(), value));
-        let (field, order, value) = own.or_else(other).ok_or_else(|| row.unexpected(&self.field, Kind::Value))?;
+        let (field, order, value) = own.or_else(other).ok_or_else(|| row.unexpected(&self.field, FieldKind::Value))?;
         let answer = self.named(value).or_else(|| {
             let number = number(value)?;
             order.get(number).copied().or((number < answers).then_some(number))

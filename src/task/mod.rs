@@ -32,7 +32,7 @@ pub use error::{DefinitionProblem, EncodeProblem, RowProblem, TaskError};
 pub use example::{Example, Input};
 pub use format::Format;
 pub use metric::{Metric, Tally, exact_match, f1};
-pub use reader::{DataDirectory, Kind, Place, ReadError, Row, Text, read_rows, read_texts};
+pub use reader::{DataDirectory, FieldKind, Place, ReadError, Row, Text, read_rows, read_texts};
 pub use sampling::{Batches, Subsets, TooFewExamples};
 pub use template::MAX_STEPS;
 pub use windows::{Window, windows};

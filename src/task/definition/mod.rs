@@ -1,8 +1,24 @@
 //! A task as data: a TOML file says which template makes the prompt, what the answers are and how they are scored.
 //!
+//! ```toml
+//! template = "{{ headline | trim }}\nTopic:"       # Jinja over the fields of a row
+//! aliases = { headline = "title" }                # fields by which other copies of the data call them
+//!
+//! [label]
+//! field = "topic"                                 # a number from 0, true or false, or one of the names
+//! names = ["sport", "politics"]
+//!
+//! [candidates]
+//! texts = [" Sport", " Politics"]                 # in the order of the labels, templates as well
+//! ```
+//!
 //! Built-in tasks and a user's own are the same kind of file. Exactly one table says how a question is answered:
-//! `[candidates]` (a text for each label), `[choices]` (a text for each entry of a field), `[generation]` (a text to be
-//! written), `[mask]` (a word for each label, in place of the mask token); `[label]` alone stands for a classifier head.
+//!
+//! - `[candidates]`: a text for each label, `texts`;
+//! - `[choices]`: a text for each `entry` of the field `each`, of which the field `gold` names the right ones;
+//! - `[generation]`: a text to be written; `answer` makes it of an `entry` of the field `gold`;
+//! - `[mask]`: one of `words` for each label, between the template and `after`;
+//! - none, but `[label]` with names: a class for each name, by a head.
 
 #[cfg(test)]
 mod tests;

@@ -108,8 +108,9 @@ impl<'t> Encoder<'t> {
     fn candidates(&self, prompt: &str, candidates: &[String], gold: &[usize]) -> Result<Encoded, EncodeProblem> {
         let mut sequences = Vec::with_capacity(candidates.len());
         let mut kept = 0;
+        let prompt = self.prompt(prompt, true)?;
         for candidate in candidates {
-            let joined = self.joined(prompt, candidate, true)?;
+            let joined = self.joined(&prompt, candidate)?;
             kept = joined.kept;
             sequences.push(joined.scoring("the candidate", candidate)?);
         }
@@ -128,18 +129,19 @@ impl<'t> Encoder<'t> {
     }
 
     fn answer(&self, prompt: &str, answer: &str, max_tokens: usize) -> Result<Encoded, EncodeProblem> {
-        let joined = self.joined(prompt, answer, true)?;
+        let prompt = self.prompt(prompt, true)?;
+        let joined = self.joined(&prompt, answer)?;
         let kept = joined.kept;
         let sequence = joined.scoring("the answer", answer)?.within(kept, self.max_tokens);
-        let mut alone = self.untailed(prompt, true)?.ids;
+        let mut alone = prompt.ids;
         let room = self.max_tokens.saturating_sub(max_tokens).max(1);
         let excess = alone.len().saturating_sub(room);
-        alone.drain(kept.min(room)..kept.min(room) + excess);
+        alone.drain(kept..kept + excess);
         Ok(Encoded::Answer { sequence, prompt: alone })
     }
 
     fn text(&self, text: &str) -> Result<Encoded, EncodeProblem> {
-        let mut joined = self.joined("", text, true)?;
+        let mut joined = self.joined(&self.prompt("", true)?, text)?;
         joined.end(self.tokenizer.special().eos);
         let mut sequence = joined.scoring("the text", text)?;
         // A text is read from its beginning: its end is what is left out.
@@ -154,7 +156,7 @@ impl<'t> Encoder<'t> {
             let turn = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
             return self.conversation(&[turn("user", prompt), turn("assistant", completion)]);
         }
-        let mut joined = self.joined(prompt, completion, true)?;
+        let mut joined = self.joined(&self.prompt(prompt, true)?, completion)?;
         joined.end(self.tokenizer.special().eos);
         let kept = joined.kept;
         Ok(Encoded::Text(joined.scoring("the completion", completion)?.within(kept, self.max_tokens)))
@@ -168,7 +170,7 @@ impl<'t> Encoder<'t> {
         // Templates may write earlier turns another way once there is an answer: what both have in common was asked.
         let same = asked.char_indices().zip(whole.chars()).take_while(|((_, a), b)| a == b).last();
         let (prompt, answer) = whole.split_at(same.map_or(0, |((at, a), _)| at + a.len_utf8()));
-        let joined = self.joined(prompt, answer, false)?;
+        let joined = self.joined(&self.prompt(prompt, false)?, answer)?;
         let kept = joined.kept;
         Ok(Encoded::Text(joined.scoring("the assistant's turn", answer)?.within(kept, self.max_tokens)))
     }
@@ -210,24 +212,27 @@ impl<'t> Encoder<'t> {
 
     fn class(&self, text: &str, gold: usize) -> Result<Encoded, EncodeProblem> {
         let Encoding { mut ids, offsets } = self.tokenizer.encode_with_offsets(text, true)?;
-        let kept = offsets.iter().take_while(|range| range.is_empty()).count();
+        let kept = offsets.iter().take_while(|range| range.is_empty()).count().min(self.max_tokens);
         let dropped = ids.len().saturating_sub(self.max_tokens);
-        if kept + dropped > ids.len() {
-            return Err(nothing_scored("the text", text));
-        }
         ids.drain(kept..kept + dropped);
         Ok(Encoded::Class { ids, gold, dropped })
     }
 
-    /// A text and what continues it, as one sequence.
-    fn joined(&self, prompt: &str, rest: &str, special: bool) -> Result<Joined, EncodeProblem> {
-        let Encoding { ids, offsets } = self.untailed(&[prompt, rest].concat(), special)?;
-        let alone = self.untailed(prompt, special)?.ids;
+    fn prompt<'p>(&self, text: &'p str, special: bool) -> Result<Prompt<'p>, EncodeProblem> {
+        Ok(Prompt { text, special, ids: self.untailed(text, special)?.ids })
+    }
+
+    /// A prompt and what continues it, as one sequence.
+    fn joined(&self, prompt: &Prompt<'_>, rest: &str) -> Result<Joined, EncodeProblem> {
+        let Encoding { ids, offsets } = self.untailed(&[prompt.text, rest].concat(), prompt.special)?;
         // Where a token reaches over the end of the prompt, it belongs to what continues it.
-        let reaches = |range: &Range<usize>| !range.is_empty() && range.end > prompt.len();
-        let start =
-            if ids.starts_with(&alone) { alone.len() } else { offsets.iter().position(reaches).unwrap_or(ids.len()) };
-        let added = special && offsets.first().is_some_and(Range::is_empty);
+        let reaches = |range: &Range<usize>| !range.is_empty() && range.end > prompt.text.len();
+        let start = if ids.starts_with(&prompt.ids) {
+            prompt.ids.len()
+        } else {
+            offsets.iter().position(reaches).unwrap_or(ids.len())
+        };
+        let added = prompt.special && offsets.first().is_some_and(Range::is_empty);
         let kept =
             usize::from(added || ids.first().copied().is_some_and(|id| Some(id) == self.tokenizer.special().bos));
         Ok(Joined { ids, start, kept })
@@ -242,6 +247,14 @@ impl<'t> Encoder<'t> {
         }
         Ok(encoding)
     }
+}
+
+/// A prompt alone, which several sequences may continue.
+struct Prompt<'p> {
+    text: &'p str,
+    /// Whether the tokenizer adds what it puts around a text: not where a chat template has written it.
+    special: bool,
+    ids: Vec<u32>,
 }
 
 /// A sequence before its scored tokens are settled.

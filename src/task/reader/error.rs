@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{MAX_FILE, MAX_LINE, rows::Kind};
+use super::{MAX_FILE, MAX_LINE, rows::FieldKind};
 
 /// Why a data file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,7 @@ pub enum ReadError {
         /// What is there instead.
         found: String,
         /// What it should hold.
-        expected: Kind,
+        expected: FieldKind,
     },
     /// Rows are read from JSON lines and CSV only.
     #[error("{} is neither .jsonl nor .csv; expected a file of JSON lines, or of comma-separated values", path.display())]
@@ -114,8 +114,8 @@ pub enum ReadError {
         /// `train`, `valid` or `test`.
         split: &'static str,
     },
-    /// Nothing to evaluate.
-    #[error("{} has no text", path.display())]
+    /// Nothing in it.
+    #[error("{} has no text and no row", path.display())]
     Empty {
         /// The file.
         path: PathBuf,

@@ -14,7 +14,7 @@ use std::{
 
 pub use error::ReadError;
 pub(in crate::task) use rows::shown;
-pub use rows::{Kind, Place, Row, read_rows};
+pub use rows::{FieldKind, Place, Row, read_rows};
 pub use splits::DataDirectory;
 
 /// Bytes of the longest line that is read: a book is 1 MB.

@@ -28,7 +28,7 @@ impl fmt::Display for Place {
 /// What a field should hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum FieldKind {
     /// Anything but `null`.
     Value,
     /// A text.
@@ -39,13 +39,13 @@ pub enum Kind {
     Messages,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FieldKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Value => "a value",
-            Kind::Text => "a text",
-            Kind::Texts => "a text or a list of texts",
-            Kind::Messages => "a list of {\"role\": …, \"content\": …}, both texts",
+            FieldKind::Value => "a value",
+            FieldKind::Text => "a text",
+            FieldKind::Texts => "a text or a list of texts",
+            FieldKind::Messages => "a list of {\"role\": …, \"content\": …}, both texts",
         })
     }
 }
@@ -80,7 +80,7 @@ impl Row {
     /// # Errors
     /// [`ReadError::Field`].
     pub fn text(&self, field: &str) -> Result<&str, ReadError> {
-        self.get(field).and_then(Value::as_str).ok_or_else(|| self.unexpected(field, Kind::Text))
+        self.get(field).and_then(Value::as_str).ok_or_else(|| self.unexpected(field, FieldKind::Text))
     }
 
     /// The field's texts: of a list, or a single one.
@@ -92,11 +92,11 @@ impl Row {
             Some(Value::Array(list)) => list.iter().map(Value::as_str).collect(),
             other => other.and_then(Value::as_str).map(|text| vec![text]),
         };
-        texts.filter(|texts| !texts.is_empty()).ok_or_else(|| self.unexpected(field, Kind::Texts))
+        texts.filter(|texts| !texts.is_empty()).ok_or_else(|| self.unexpected(field, FieldKind::Texts))
     }
 
     /// The error that says so.
-    pub(in crate::task) fn unexpected(&self, field: &str, expected: Kind) -> ReadError {
+    pub(in crate::task) fn unexpected(&self, field: &str, expected: FieldKind) -> ReadError {
         let found = match self.get(field) {
             Some(value) => format!("{field:?} is {}", shown(value)),
             None if self.fields.get(field).is_some() => format!("{field:?} is null"),

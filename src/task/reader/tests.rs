@@ -45,8 +45,8 @@ fn errors_name_file_line_and_column() {
     );
     assert_eq!(error("d.txt", b"ab\nc\xff"), "d.txt:2: byte 2 of the line is not UTF-8");
     assert_eq!(error("d.csv", b"text\nc\xff"), "d.csv:2: byte 2 of the line is not UTF-8");
-    assert_eq!(error("d.jsonl", b"\n \n"), "d.jsonl has no text");
-    assert_eq!(error("d.csv", b"text\n"), "d.csv has no text");
+    assert_eq!(error("d.jsonl", b"\n \n"), "d.jsonl has no text and no row");
+    assert_eq!(error("d.csv", b"text\n"), "d.csv has no text and no row");
     assert!(matches!(read_texts(Path::new("/none"), 1), Err(ReadError::Read { .. })));
 }
 
