@@ -301,3 +301,36 @@ fn a_model_that_cannot_be_used_is_an_error_that_says_why() {
     let (exit, message) = failure(&["generate", "--prompt", "w1"]);
     assert!(exit == 1 && message.contains("neither model.safetensors nor"), "{message}");
 }
+
+#[test]
+fn a_task_file_is_scored_with_its_interval_and_an_unknown_task_names_the_nearest() {
+    let dir = tiny_model("opt");
+    let task = dir.path().join("which.toml");
+    let definition = "about = \"Which word follows?\"\nsource = \"none\"\ntemplate = \"{{ words }}\"\n\
+                      [label]\nfield = \"label\"\nnames = [\"a\", \"b\"]\n[candidates]\ntexts = [\" w11\", \" w12\"]\n";
+    fs::write(&task, definition).expect("a task");
+    let data = dir.path().join("rows.jsonl");
+    let row = |i: usize| format!("{{\"words\": \"w{} w{}\", \"label\": {}}}\n", 20 + i, 50 + 2 * i, i % 2);
+    fs::write(&data, (0..20).map(row).collect::<String>()).expect("rows");
+    let evaluate = |task: &str| {
+        let mut command = zofo();
+        command.args(["evaluate", "--json", "--task", task, "--model"]).arg(dir.path());
+        run(command.arg("--data").arg(&data))
+    };
+    let answer = json(&evaluate(task.to_str().expect("UTF-8")));
+    let number = |field: &str| answer[field].as_f64().unwrap_or_else(|| panic!("{field} in {answer}"));
+    assert_eq!((number("count"), &answer["metric"]), (20.0, &Value::from("accuracy")));
+    let [low, high] = [0, 1].map(|i| answer["ci95"][i].as_f64().expect("a bound"));
+    assert!(low < number("value") && number("value") < high && number("loss") > 0.0, "{answer}");
+    let unknown = evaluate("sst-2");
+    assert_eq!(code(&unknown), 2);
+    assert!(json(&unknown)["error"]["message"].as_str().expect("a message").contains("sst2"), "{}", json(&unknown));
+}
+
+#[test]
+fn tasks_are_listed_by_the_model_they_are_for() {
+    let tasks = json(&run(zofo().args(["list", "tasks", "--json"])))["tasks"].clone();
+    let tasks = tasks.as_array().expect("a list");
+    let of = |model: &str| tasks.iter().filter(|task| task["model"] == model).count();
+    assert_eq!((of("causal"), of("masked"), tasks.len()), (13, 14, 27));
+}

@@ -10,7 +10,7 @@ use crate::{
     model::ModelError,
     objective::GenerationError,
     simd::{Isa, IsaError},
-    task::ReadError,
+    task::{ReadError, TaskError},
     text::TextError,
     weights::WeightsError,
 };
@@ -62,6 +62,10 @@ pub(super) enum Failure {
     #[error(transparent)]
     #[diagnostic(code(data))]
     Data(#[from] ReadError),
+    /// A task is unknown, or a row is no example of it.
+    #[error(transparent)]
+    #[diagnostic(code(task), help("`zofo list tasks` names the built-in ones"))]
+    Task(TaskError),
     /// Tensors or labels that do not fit the model.
     #[error("{}: {problem}", path.display())]
     #[diagnostic(code(inputs))]
@@ -111,7 +115,10 @@ impl Failure {
             | Failure::Data(ReadError::Read { .. })
             | Failure::Write { .. } => Exit::Io,
             Failure::Generation(GenerationError::NotANumber(_)) => Exit::NonFinite,
-            Failure::Model(_)
+            Failure::Task(TaskError::Unknown { .. }) => Exit::Usage,
+            Failure::Task(TaskError::Read { .. }) => Exit::Io,
+            Failure::Task(_)
+            | Failure::Model(_)
             | Failure::Text(_)
             | Failure::Data(_)
             | Failure::Inputs { .. }
@@ -146,6 +153,15 @@ impl From<ModelError> for Failure {
         match error {
             ModelError::Weights(error) => Failure::Weights(error),
             error => Failure::Model(error),
+        }
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Failure {
+        match error {
+            TaskError::Data(error) => Failure::Data(error),
+            error => Failure::Task(error),
         }
     }
 }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{Exit, Failure, console::Console};
-use crate::{model::families::FAMILIES, optim::REGISTRY};
+use crate::{model::families::FAMILIES, optim::REGISTRY, task::builtin_tasks};
 
 /// What `zofo list` takes.
 #[derive(Debug, Args)]
@@ -18,6 +18,8 @@ pub(super) struct Arguments {
 enum What {
     /// Model families, by `model_type` of config.json
     Families,
+    /// Tasks, for causal and for masked models
+    Tasks,
     /// Optimizers with their options, as the `[optimizer]` table of a run file names them
     Optimizers,
 }
@@ -32,6 +34,24 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit, 
                 format!("{:9}{}\n         {}\n", family.name, family.about, family.architectures.join(", "))
             });
             console.result(&json!({ "families": list.collect::<Vec<_>>() }), &lines.collect::<String>())?;
+        }
+        What::Tasks => {
+            let tasks: Vec<_> = builtin_tasks().collect();
+            let list = tasks.iter().map(|task| {
+                json!({
+                    "name": task.name(),
+                    "model": task.style().to_string(),
+                    "about": task.about(),
+                    "source": task.source(),
+                    "metric": task.metric().name(),
+                })
+            });
+            let line = |task: &crate::task::Task| {
+                let (name, style) = (task.name(), task.style().to_string());
+                format!("{name:10}{style:8}{:12}{}\n", task.metric().name(), task.about())
+            };
+            let text: String = tasks.iter().map(line).collect();
+            console.result(&json!({ "tasks": list.collect::<Vec<_>>() }), &text)?;
         }
         What::Optimizers => {
             let list: Vec<_> = REGISTRY

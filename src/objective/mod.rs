@@ -8,10 +8,12 @@
 //! one division at the end.
 
 mod generation;
+mod label_words;
 mod options;
 mod sampling;
 
 pub use generation::{GenerationError, generate};
+pub use label_words::{WordBatch, Words};
 pub use options::{OptionBatch, OptionScores, Options};
 pub use sampling::{NotANumber, Sampler};
 

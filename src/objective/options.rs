@@ -27,8 +27,8 @@ use crate::{
 pub struct Options {
     /// The tokens of each continuation, its prompt first, and the span that is scored: not empty, not at token 0.
     pub sequences: Vec<(Vec<u32>, Range<usize>)>,
-    /// The right one.
-    pub gold: usize,
+    /// The right ones: at least one; the first is learnt.
+    pub gold: Vec<usize>,
 }
 
 /// Examples as one batch, and the rows and labels that score them.
@@ -41,7 +41,7 @@ pub struct OptionBatch {
     continuations: Sequences,
     /// The continuations of each example.
     examples: Sequences,
-    gold: Vec<usize>,
+    gold: Vec<Vec<usize>>,
     vocab_size: usize,
 }
 
@@ -52,7 +52,7 @@ pub struct OptionScores {
     pub scores: Vec<Vec<f64>>,
     /// Cross-entropy of each example.
     pub losses: Vec<f64>,
-    /// Whether the right continuation has the highest score, the first of equals winning.
+    /// Whether a right continuation has the highest score, the first of equals winning.
     pub correct: Vec<bool>,
 }
 
@@ -70,12 +70,9 @@ impl OptionBatch {
         let (mut spans, mut counts) = (Vec::new(), Vec::new());
         let mut first_row = 0;
         for example in examples {
-            assert!(
-                example.gold < example.sequences.len(),
-                "continuation {} of {}",
-                example.gold,
-                example.sequences.len()
-            );
+            let count = example.sequences.len();
+            let known = !example.gold.is_empty() && example.gold.iter().all(|&gold| gold < count);
+            assert!(known, "continuations {:?} of {count} are right", example.gold);
             // Longest first: what begins another sequence is found in it.
             let mut order: Vec<usize> = (0..example.sequences.len()).collect();
             order.sort_by_key(|&at| std::cmp::Reverse(input(&example.sequences[at]).len()));
@@ -114,7 +111,7 @@ impl OptionBatch {
             labels,
             continuations: Sequences::from_lengths(spans),
             examples: Sequences::from_lengths(counts),
-            gold: examples.iter().map(|example| example.gold).collect(),
+            gold: examples.iter().map(|example| example.gold.clone()).collect(),
             vocab_size: spec.vocab_size,
         })
     }
@@ -139,10 +136,17 @@ impl OptionBatch {
     fn scores(&self, sums: &Sums) -> OptionScores {
         let mean = |at: usize| -sums.per_example[at] / sums.counts[at] as f64;
         let scores: Vec<Vec<f64>> = self.examples.iter().map(|of| of.map(mean).collect()).collect();
-        let of_gold = || scores.iter().zip(&self.gold);
+        OptionScores::of(scores, &self.gold.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+}
+
+impl OptionScores {
+    /// What `scores` amount to where `gold` names the right ones of each example.
+    pub(super) fn of(scores: Vec<Vec<f64>>, gold: &[&[usize]]) -> Self {
+        let of_gold = || scores.iter().zip(gold);
         OptionScores {
-            losses: of_gold().map(|(scores, &gold)| cross_entropy(scores, gold)).collect(),
-            correct: of_gold().map(|(scores, &gold)| first_largest(scores) == gold).collect(),
+            losses: of_gold().map(|(scores, gold)| cross_entropy(scores, gold[0])).collect(),
+            correct: of_gold().map(|(scores, gold)| gold.contains(&first_largest(scores))).collect(),
             scores,
         }
     }
@@ -184,7 +188,7 @@ mod tests {
             let span = prompt.len()..whole.len();
             (whole, span)
         };
-        Options { sequences: continuations.iter().map(sequence).collect(), gold }
+        Options { sequences: continuations.iter().map(sequence).collect(), gold: vec![gold] }
     }
 
     fn examples() -> Vec<Options> {
@@ -218,10 +222,10 @@ mod tests {
                     // The golden files' bound for losses of an f32 engine.
                     assert!((found - expected).abs() <= 1e-5, "{name}, example {i}: {found}, expected {expected}");
                 }
-                let expected = sum.ln() - scores[example.gold];
+                let expected = sum.ln() - scores[example.gold[0]];
                 assert!((found.losses[i] - expected).abs() <= 2e-5, "{name}, example {i}");
                 let best = scores.iter().copied().fold(f64::MIN, f64::max);
-                assert_eq!(found.correct[i], scores[example.gold] == best, "{name}, example {i}");
+                assert_eq!(found.correct[i], scores[example.gold[0]] == best, "{name}, example {i}");
             }
         }
     }

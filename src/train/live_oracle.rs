@@ -163,7 +163,7 @@ mod tests {
         let example = |i: u32| {
             let prompt = [5 + 7 * i, 40 + i, 80 - 3 * i];
             let sequences = [11, 12].map(|word| ([&prompt[..], &[word]].concat(), 3..4)).to_vec();
-            Options { sequences, gold: (i % 2) as usize }
+            Options { sequences, gold: vec![(i % 2) as usize] }
         };
         (0..6).map(example).collect()
     }

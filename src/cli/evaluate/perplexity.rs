@@ -1,12 +1,10 @@
-//! `zofo evaluate`: a model's score on a data file.
+//! How surprised a causal model is by a text, per token.
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
-use clap::{Args, ValueEnum};
-use serde::Serialize;
-
-use super::{Exit, Failure, console::Console, dump::Problem, load};
+use super::{Arguments, Outcome};
 use crate::{
+    cli::{Exit, Failure, console::Console, dump::Problem},
     direction::Displacement,
     kernels::Context,
     model::{Batch, Model},
@@ -14,55 +12,6 @@ use crate::{
     task::{read_texts, windows},
     text::Tokenizer,
 };
-
-/// What `zofo evaluate` takes.
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    /// Hugging Face model directory with its tokenizer
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
-    /// What to measure
-    #[arg(long, value_name = "NAME")]
-    task: Task,
-    /// JSON lines with a `text` field (.jsonl), or plain text
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
-    /// Read only this many examples
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-    /// Tokens that the model sees at once
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = context)]
-    context: usize,
-}
-
-fn context(text: &str) -> Result<usize, String> {
-    let value: usize = text.parse().map_err(|_| "not a whole number".to_owned())?;
-    if value >= 2 { Ok(value) } else { Err("expected 2 or more: one token to predict from, one to predict".to_owned()) }
-}
-
-/// The tasks that are built in.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Task {
-    /// How surprised a causal model is by a text, per token
-    Perplexity,
-}
-
-/// The answer of `--json`.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    task: &'static str,
-    metric: &'static str,
-    value: f64,
-    /// 95 % confidence interval of the value.
-    ci95: [f64; 2],
-    /// Mean loss in nats per token.
-    loss: f64,
-    /// Predicted tokens.
-    count: usize,
-    /// Texts read.
-    examples: usize,
-    seconds: f64,
-}
 
 /// Tokens of one pass.
 const BATCH_TOKENS: usize = 1024;
@@ -74,12 +23,14 @@ struct Part {
     tokens: usize,
 }
 
-pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
-    let Task::Perplexity = arguments.task;
-    let begin = Instant::now();
+pub(super) fn run(
+    arguments: &Arguments,
+    (model, tokenizer): (&Model, &Tokenizer),
+    cx: &Context,
+    begin: Instant,
+    console: &mut Console,
+) -> Result<Exit, Failure> {
     let texts = read_texts(&arguments.data, arguments.limit.unwrap_or(usize::MAX))?;
-    let tokenizer = Tokenizer::open(&arguments.model)?;
-    let model = load::model(&arguments.model, console)?;
     if !model.spec().predicts_next() {
         return Err(GenerationError::NotCausal { family: model.spec().family }.into());
     }
@@ -93,13 +44,13 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
     if pieces.is_empty() {
         return Err(failed(Problem::Labels(LabelError::None)));
     }
-    let parts = measure(&model, cx, &pieces, &failed, begin, console)?;
+    let parts = measure(model, cx, &pieces, &failed, begin, console)?;
     console.clear();
     model.store().check_unchanged()?;
 
     let (loss, error) = mean(&parts);
     let outcome = Outcome {
-        task: "perplexity",
+        task: arguments.task.clone(),
         metric: "perplexity",
         value: loss.exp(),
         ci95: [(loss - 1.96 * error).exp(), (loss + 1.96 * error).exp()],

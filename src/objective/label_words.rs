@@ -1,0 +1,130 @@
+//! Label words: which of several words stands at the mask (Gao et al., 2020, arXiv:2012.15723).
+//!
+//! The loss of an example is the cross-entropy of the softmax over the logits of its words alone, in the row of the
+//! mask token.
+
+use super::{LabelError, OptionScores};
+use crate::{
+    direction::Displacement,
+    kernels::{Context, cross_entropy::Vocabulary},
+    model::{ArchSpec, Batch, Model, ModelError},
+};
+
+/// One example: a sequence with a mask token, and the words that may stand there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// The sequence.
+    pub ids: Vec<u32>,
+    /// Where its mask token is.
+    pub position: usize,
+    /// The words' tokens.
+    pub words: Vec<u32>,
+    /// The right one.
+    pub gold: usize,
+}
+
+/// Examples as one batch.
+#[derive(Clone, Debug)]
+pub struct WordBatch {
+    batch: Batch,
+    /// The row of each example's mask token.
+    rows: Vec<usize>,
+    /// Every word of the batch, once.
+    vocabulary: Vec<u32>,
+    /// The columns of each example's words, and the right one among them.
+    columns: Vec<(Vec<usize>, [usize; 1])>,
+}
+
+impl WordBatch {
+    /// The batch of these examples for a model of `spec`.
+    ///
+    /// # Errors
+    /// [`LabelError::Range`] for a word beyond the vocabulary, [`LabelError::None`] if there is no example.
+    ///
+    /// # Panics
+    /// If an example has no such position or no such word.
+    pub fn new(spec: &ArchSpec, examples: &[Words]) -> Result<WordBatch, LabelError> {
+        let mut vocabulary: Vec<u32> = examples.iter().flat_map(|example| example.words.iter().copied()).collect();
+        vocabulary.sort_unstable();
+        vocabulary.dedup();
+        let width = spec.vocab_size;
+        if let Some(index) = vocabulary.iter().position(|&word| word as usize >= width) {
+            return Err(LabelError::Range { found: vocabulary[index], what: "label word", index, width });
+        }
+        if examples.is_empty() {
+            return Err(LabelError::None);
+        }
+        let (mut rows, mut columns, mut first) = (Vec::new(), Vec::new(), 0);
+        for Words { ids, position, words, gold } in examples {
+            assert!(position < &ids.len() && gold < &words.len(), "word {gold} of {words:?} at {position} of {ids:?}");
+            rows.push(first + position);
+            first += ids.len();
+            let column = |word| vocabulary.binary_search(word).expect("every word is in the vocabulary");
+            columns.push((words.iter().map(column).collect(), [*gold]));
+        }
+        let batch = Batch::new(examples.iter().map(|example| &example.ids));
+        Ok(WordBatch { batch, rows, vocabulary, columns })
+    }
+
+    /// What `model` makes of the examples in every lane, from one pass over the weights; scores are logits.
+    ///
+    /// # Errors
+    /// [`ModelError`] if a sequence does not fit the model, or the model has no head.
+    pub fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<OptionScores>, ModelError> {
+        let hidden = model.forward(cx, &self.batch, lanes, None, None)?;
+        let logits = model.logits(cx, &hidden, lanes, &self.rows, Vocabulary::Only(&self.vocabulary))?;
+        let scores = |lane: usize| {
+            let of = |(row, (columns, _)): (usize, &(Vec<usize>, [usize; 1]))| {
+                columns.iter().map(|&column| f64::from(logits.lane(lane).row(row)[column])).collect()
+            };
+            let scores = self.columns.iter().enumerate().map(of).collect();
+            OptionScores::of(scores, &self.columns.iter().map(|(_, gold)| gold.as_slice()).collect::<Vec<_>>())
+        };
+        Ok((0..lanes.len()).map(scores).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernels::Isa,
+        testing::reference::{self, golden},
+    };
+
+    #[test]
+    fn scores_are_the_logits_of_the_reference_at_the_mask() {
+        let weights = golden::Weights::open(&golden::directory("roberta-mlm"));
+        let model = Model::open(&golden::directory("roberta-mlm")).expect("a golden checkpoint");
+        let example = |ids: &[u32], position, words: &[u32], gold| Words {
+            ids: ids.to_vec(),
+            position,
+            words: words.to_vec(),
+            gold,
+        };
+        let examples = [example(&[0, 17, 94, 5, 2], 2, &[60, 8], 1), example(&[0, 94, 33, 2], 1, &[8, 41, 90], 0)];
+        let batch = WordBatch::new(model.spec(), &examples).expect("a batch");
+        let lanes = [Displacement::default()];
+        let found = batch.score(&model, &Context::new(Isa::fastest()), &lanes).expect("scores").remove(0);
+        let source = |slot, layer, role| weights.values(slot, layer, role);
+        for (i, example) in examples.iter().enumerate() {
+            let logits = reference::forward(&weights.spec, &source, &example.ids).logits.expect("a head");
+            let expected: Vec<f64> =
+                example.words.iter().map(|&word| logits[example.position][word as usize]).collect();
+            for (found, expected) in found.scores[i].iter().zip(&expected) {
+                // The golden files' bound for logits of an f32 engine.
+                assert!((found - expected).abs() <= 1e-4, "example {i}: {found}, expected {expected}");
+            }
+            let sum: f64 = expected.iter().map(|logit| logit.exp()).sum();
+            assert!((found.losses[i] - (sum.ln() - expected[example.gold])).abs() <= 2e-4, "example {i}");
+        }
+    }
+
+    #[test]
+    fn a_word_beyond_the_vocabulary_is_named() {
+        let spec = golden::Weights::open(&golden::directory("roberta-mlm")).spec;
+        let example = Words { ids: vec![0, 94, 2], position: 1, words: vec![5, 96], gold: 0 };
+        let error = WordBatch::new(&spec, &[example]).expect_err("96 is no token");
+        assert_eq!(error, LabelError::Range { found: 96, what: "label word", index: 1, width: 96 });
+    }
+}
