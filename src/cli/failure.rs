@@ -64,7 +64,7 @@ pub(super) enum Failure {
     Data(#[from] ReadError),
     /// A task is unknown, or a row is no example of it.
     #[error(transparent)]
-    #[diagnostic(code(task), help("`zofo list tasks` names the built-in ones"))]
+    #[diagnostic(code(task))]
     Task(TaskError),
     /// Tensors or labels that do not fit the model.
     #[error("{}: {problem}", path.display())]

@@ -1,12 +1,4 @@
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
-
 use super::*;
-
-/// Names the directory that [`another_process_holds_a_directory`] opens.
-const HELD: &str = "ZOFO_TEST_HELD_DIRECTORY";
 
 struct Places {
     _dir: tempfile::TempDir,
@@ -19,56 +11,6 @@ fn places() -> Places {
     let (model, run) = (dir.path().join("model"), dir.path().join("runs/first"));
     fs::create_dir(&model).expect("a model");
     Places { _dir: dir, model, run }
-}
-
-#[test]
-#[ignore = "the other process of the tests below"]
-fn another_process_holds_a_directory() {
-    let Some(directory) = std::env::var_os(HELD).map(PathBuf::from) else { return };
-    let model = directory.parent().and_then(Path::parent).expect("as `places` makes it").join("model");
-    let _held = RunDir::open(&directory, &model, true).expect("free");
-    println!("\nheld");
-    // Until killed, or until the test that started this process is gone.
-    let _ = io::stdin().read_line(&mut String::new());
-}
-
-/// A process that holds `directory`.
-fn holder_of(directory: &Path) -> Child {
-    let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "--ignored", "--nocapture"])
-        .arg(format!("{}::another_process_holds_a_directory", module_path!().split_once("::").expect("a crate").1))
-        .env(HELD, directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a second process");
-    let lines = BufReader::new(child.stdout.as_mut().expect("piped")).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line == "held"), "the second process holds nothing");
-    child
-}
-
-#[test]
-fn a_second_process_is_told_the_first_and_a_killed_one_blocks_nobody() {
-    let places = places();
-    let mut child = holder_of(&places.run);
-    let start = std::time::Instant::now();
-    let error = RunDir::open(&places.run, &places.model, true).expect_err("held");
-    assert!(start.elapsed().as_secs() < 1, "the lock is tried, not waited for");
-    match &error {
-        TrainError::Locked { path, pid, host } => {
-            assert_eq!((path.as_path(), *pid), (&*places.run.canonicalize().expect("made"), Some(child.id())));
-            let host = host.as_deref().expect("a host");
-            let expected = format!("is in use by process {} on {host}; wait for it or stop it", child.id());
-            assert!(error.to_string().ends_with(&expected), "{error}");
-        }
-        other => panic!("{other:?}"),
-    }
-    child.kill().expect("SIGKILL");
-    child.wait().expect("gone");
-    let ours = RunDir::open(&places.run, &places.model, false).expect("a stale lock blocks nobody");
-    let text = fs::read_to_string(places.run.join("lock")).expect("written");
-    assert!(text.starts_with(&format!("{{\"pid\":{},", std::process::id())), "{text}");
-    drop(ours);
 }
 
 #[test]
