@@ -247,7 +247,7 @@ fn perplexity_is_the_exponential_of_the_mean_loss() {
     let data = dir.path().join("texts.jsonl");
     fs::write(&data, "{\"text\": \"w5 w42 w79 w20\"}\n{\"text\": \"w1\"}\n{\"text\": \"w9 w9 w9\"}\n").expect("a file");
     let mut command = zofo();
-    command.args(["evaluate", "--json", "--task", "perplexity", "--context", "3", "--model"]).arg(dir.path());
+    command.args(["evaluate", "--json", "--task", "perplexity", "--context", "4", "--model"]).arg(dir.path());
     let answer = json(&run(command.arg("--data").arg(&data)));
     let number = |field: &str| answer[field].as_f64().unwrap_or_else(|| panic!("{field} in {answer}"));
     assert_eq!((number("count"), number("examples"), &answer["metric"]), (5.0, 3.0, &Value::from("perplexity")));

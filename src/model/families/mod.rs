@@ -145,7 +145,7 @@ fn rope(config: &Config, default_theta: f64) -> Result<Positions, ModelError> {
     };
     if let Some((name, nested)) = parameters.first_section() {
         let expected = "one set of parameters for all layers";
-        return Err(parameters.value_error(&format!("rope_parameters.{name}"), nested, expected));
+        return Err(parameters.value_error("rope_parameters", &serde_json::json!({ name: nested }), expected));
     }
     let kind = parameters.text("rope_type")?.or(parameters.text("type")?).unwrap_or("default");
     let scaling = match kind {

@@ -158,7 +158,12 @@ fn sizes_that_do_not_go_together_are_refused() {
         (
             "llama",
             &[("rope_parameters", json!({ "full_attention": { "rope_theta": 1e4 } }))],
-            "rope_parameters.full_attention is {\"rope_theta\":10000.0}; expected one set of parameters for all layers",
+            "rope_parameters is {\"full_attention\":{\"rope_theta\":10000.0}}; expected one set of parameters",
+        ),
+        (
+            "llama",
+            &[("rope_parameters", json!({ "\u{1b}[31m": {} }))],
+            "rope_parameters is {\"\\u001b[31m\":{}}; expected one set of parameters",
         ),
         ("roberta-mlm", &[("pad_token_id", json!(-1))], "pad_token_id is -1; expected a whole number from 0 to"),
     ] {
