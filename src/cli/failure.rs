@@ -12,6 +12,7 @@ use crate::{
     simd::{Isa, IsaError},
     task::{ReadError, TaskError},
     text::TextError,
+    train::TrainError,
     weights::WeightsError,
 };
 
@@ -52,7 +53,7 @@ pub(super) enum Failure {
     Weights(#[from] WeightsError),
     /// A model's configuration is not one that zofo computes, or an input does not fit the model.
     #[error(transparent)]
-    #[diagnostic(code(model), help("`zofo list families` names what is supported"))]
+    #[diagnostic(code(model))]
     Model(ModelError),
     /// A tokenizer or chat template cannot be read or used.
     #[error(transparent)]
@@ -74,10 +75,14 @@ pub(super) enum Failure {
     #[error(transparent)]
     #[diagnostic(code(generation))]
     Generation(GenerationError),
-    /// A result cannot be written.
-    #[error("cannot write {}", path.display())]
-    #[diagnostic(code(io))]
-    Write { path: PathBuf, source: io::Error },
+    /// A result or a run cannot be read, written or understood.
+    #[error(transparent)]
+    #[diagnostic(code(train))]
+    Train(#[from] TrainError),
+    /// A task asks for what the model's head does not answer.
+    #[error("the task {task} needs a model with a {needs} head; this {family} model's is {found}")]
+    #[diagnostic(code(head), help("`zofo inspect DIR` shows a model's head, `zofo list tasks` what tasks are for"))]
+    Head { task: String, needs: &'static str, family: &'static str, found: &'static str },
     /// Standard output is closed or full.
     #[error("cannot write to standard output")]
     #[diagnostic(code(io))]
@@ -113,7 +118,9 @@ impl Failure {
             Failure::Model(ModelError::Read { .. })
             | Failure::Text(TextError::Read { .. })
             | Failure::Data(ReadError::Read { .. })
-            | Failure::Write { .. } => Exit::Io,
+            | Failure::Train(TrainError::Read { .. } | TrainError::Write { .. }) => Exit::Io,
+            Failure::Train(TrainError::Locked { .. }) => Exit::OutputLocked,
+            Failure::Train(_) | Failure::Head { .. } => Exit::Usage,
             Failure::Generation(GenerationError::NotANumber(_)) => Exit::NonFinite,
             Failure::Task(TaskError::Unknown { .. }) => Exit::Usage,
             Failure::Task(TaskError::Read { .. }) => Exit::Io,

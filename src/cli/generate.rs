@@ -95,10 +95,11 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
         match piece {
             Ok(piece) => {
                 text += &piece;
-                let written = if live { write_now(&piece) } else { Ok(()) };
-                trouble = written.err().map(|source| Failure::Output { source });
+                if live && let Err(source) = write_now(&piece) {
+                    trouble.get_or_insert(Failure::Output { source });
+                }
             }
-            Err(error) => trouble = Some(error.into()),
+            Err(error) => drop(trouble.get_or_insert(error.into())),
         }
         trouble.is_none()
     };

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Exit, Failure, console::Console};
 use crate::{
     kernels::Mask,
-    model::{ArchSpec, Head, Model, NormKind, NormPlacement, Positions},
+    model::{ArchSpec, Model, NormKind, NormPlacement, Positions},
     weights::Tensor,
 };
 
@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit, 
     let facts = Facts {
         path: &arguments.path,
         family: spec.family,
-        head: head(spec),
+        head: spec.head.about(),
         layers: spec.layers,
         hidden_size: spec.hidden_size,
         heads: spec.attention.heads,
@@ -105,15 +105,6 @@ pub(super) fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit, 
     };
     console.result(&facts, &text(&facts, spec, arguments.tensors))?;
     Ok(Exit::Ok)
-}
-
-fn head(spec: &ArchSpec) -> &'static str {
-    match spec.head {
-        Head::None => "none",
-        Head::CausalLm { .. } => "next token",
-        Head::MaskedLm { .. } => "masked token",
-        Head::Classifier { .. } => "classes",
-    }
 }
 
 fn text(facts: &Facts<'_>, spec: &ArchSpec, tensors: bool) -> String {
@@ -147,7 +138,7 @@ positions   {positions}, up to {} tokens
 vocabulary  {vocab_size}
 parameters  {} ({:.1} M)
 weights     {} ({})
-memory      weights, {} a thousand tokens of generated context, and about 100 MB of scratch
+memory      the weights, and {} for a thousand tokens of generated context
 ",
         facts.path.display(),
         facts.head,

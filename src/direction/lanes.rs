@@ -15,7 +15,8 @@ use crate::{
     kernels::{
         Context,
         cross_entropy::{Sums, Targets},
-        elementwise, head, matmul,
+        elementwise::{self, Store},
+        embedding, head, matmul,
     },
     tensor::{MatMut, MatRef, WeightRef},
 };
@@ -127,7 +128,7 @@ impl<'a> Moves<'a> {
     ///
     /// # Panics
     /// If an id is not below the table's rows or `y` has another shape.
-    pub fn gather(&self, cx: &Context, table: WeightRef<'_>, ids: &[u32], y: MatMut<'_>) {
+    pub fn gather(&self, cx: &Context, table: WeightRef<'_>, ids: &[u32], mut y: MatMut<'_>) {
         let lanes = if self.is_empty() { 1 } else { self.lanes };
         let (rows, cols) = (table.rows(), table.cols());
         assert!(
@@ -137,13 +138,16 @@ impl<'a> Moves<'a> {
             y.rows(),
             y.cols()
         );
-        let out: Vec<_> = y.into_rows().enumerate().collect();
-        out.into_par_iter().for_each(|(at, out)| {
-            let (lane, row) = (at / ids.len(), ids[at % ids.len()] as usize);
-            assert!(row < rows, "id {row} in a table [{rows}, {cols}]");
-            out.iter_mut().enumerate().for_each(|(col, out)| *out = table.at(row, col));
-            self.displace_row(cx, lane, row, out);
-        });
+        for lane in 0..lanes {
+            let own = y.row_range_mut(lane * ids.len()..(lane + 1) * ids.len());
+            embedding::forward(cx, table, ids, 1.0, Store::Write, own);
+        }
+        if !self.is_empty() {
+            let out: Vec<_> = y.into_rows().enumerate().collect();
+            out.into_par_iter().for_each(|(at, out)| {
+                self.displace_row(cx, at / ids.len(), ids[at % ids.len()] as usize, out);
+            });
+        }
     }
 
     /// A parameter's values in each lane, or once if nothing moves it: for vectors.

@@ -4,8 +4,8 @@
 //! Blocks below the first one that a lane displaces are computed once for all of them.
 
 use super::{
-    Batch, BlockParts, KvCache, Model, ModelError, NormPart, NormPlacement, Positions, ProjectionParts,
-    stream::{Pass, Stream},
+    Batch, BlockParts, KvCache, Model, ModelError, NormPart, NormPlacement, Positions, ProjectionParts, pass::Pass,
+    stream::Stream,
 };
 use crate::{
     direction::{Displacement, ParamId},

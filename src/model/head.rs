@@ -3,10 +3,7 @@
 //! *What must stay true.* Only the rows, and where a vocabulary is named only the entries, that are asked for are
 //! computed; each has the bits it has among all the others.
 
-use super::{
-    Head, HeadParts, Hidden, LinearPart, Model, ModelError, NormPart,
-    stream::{Pass, Stream},
-};
+use super::{Head, HeadParts, Hidden, LinearPart, Model, ModelError, NormPart, pass::Pass, stream::Stream};
 use crate::{
     direction::{Displacement, Moves},
     kernels::{

@@ -19,6 +19,7 @@ mod forward;
 mod head;
 mod kv_cache;
 mod parts;
+mod pass;
 mod slot;
 mod spec;
 mod stream;

@@ -167,7 +167,27 @@ pub enum Head {
     },
 }
 
+impl Head {
+    /// What its logits are of.
+    pub fn about(&self) -> &'static str {
+        match self {
+            Head::None => "none",
+            Head::CausalLm { .. } => "next-token",
+            Head::MaskedLm { .. } => "masked-token",
+            Head::Classifier { .. } => "class",
+        }
+    }
+}
+
 impl ArchSpec {
+    /// Columns of the logits: entries of the vocabulary, or classes.
+    pub fn outputs(&self) -> usize {
+        match self.head {
+            Head::Classifier { labels } => labels,
+            _ => self.vocab_size,
+        }
+    }
+
     /// What attention scores are multiplied by.
     pub fn attention_scale(&self) -> f32 {
         1.0 / (self.attention.head_dim as f32).sqrt()

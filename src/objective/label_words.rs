@@ -1,7 +1,7 @@
 //! Label words: which of several words stands at the mask (Gao et al., 2020, arXiv:2012.15723).
 //!
 //! The loss of an example is the cross-entropy of the softmax over the logits of its words alone, in the row of the
-//! mask token.
+//! mask token. The classes of a classifier are words at the first row.
 
 use super::{LabelError, OptionScores};
 use crate::{
@@ -47,7 +47,7 @@ impl WordBatch {
         let mut vocabulary: Vec<u32> = examples.iter().flat_map(|example| example.words.iter().copied()).collect();
         vocabulary.sort_unstable();
         vocabulary.dedup();
-        let width = spec.vocab_size;
+        let width = spec.outputs();
         if let Some(index) = vocabulary.iter().position(|&word| word as usize >= width) {
             return Err(LabelError::Range { found: vocabulary[index], what: "label word", index, width });
         }

@@ -74,10 +74,8 @@ impl Labelled {
     /// [`LabelError`].
     pub fn of(spec: &ArchSpec, batch: &Batch, labels: &[Option<u32>]) -> Result<Labelled, LabelError> {
         let sequences = batch.sequences();
-        let (what, width, expected) = match spec.head {
-            Head::Classifier { labels } => ("sequence", labels, sequences.len()),
-            _ => ("token", spec.vocab_size, batch.tokens()),
-        };
+        let (width, classes) = (spec.outputs(), matches!(spec.head, Head::Classifier { .. }));
+        let (what, expected) = if classes { ("sequence", sequences.len()) } else { ("token", batch.tokens()) };
         if labels.len() != expected {
             return Err(LabelError::Count { found: labels.len(), expected });
         }
@@ -133,4 +131,47 @@ pub fn losses(
     let vocabulary = Vocabulary::Full(labelled.width);
     let targets = Targets { vocabulary, labels: &labelled.labels, examples: &labelled.examples };
     model.losses(cx, &hidden, lanes, &labelled.rows, &targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::reference::golden;
+
+    fn spec(name: &str) -> ArchSpec {
+        golden::Weights::open(&golden::directory(name)).spec
+    }
+
+    fn batch() -> Batch {
+        Batch::new([&[5_u32, 6, 7][..], &[], &[8], &[9, 10]])
+    }
+
+    #[test]
+    fn a_causal_label_is_predicted_from_the_row_before_it_in_its_own_sequence() {
+        let labels = [Some(1), None, Some(2), Some(3), Some(4), Some(5)];
+        let labelled = Labelled::of(&spec("llama"), &batch(), &labels).expect("labels");
+        assert_eq!((labelled.rows, labelled.labels), (vec![1, 4], vec![Some(2), Some(5)]));
+        assert_eq!(labelled.examples, Sequences::from_lengths([1, 0, 0, 1]));
+    }
+
+    #[test]
+    fn a_masked_label_is_read_where_it_stands_and_a_class_at_the_first_row() {
+        let labels = [None, Some(1), None, Some(2), None, None];
+        let labelled = Labelled::of(&spec("bert-mlm"), &batch(), &labels).expect("labels");
+        assert_eq!((labelled.rows, labelled.labels), (vec![1, 3], vec![Some(1), Some(2)]));
+        let labelled = Labelled::of(&spec("bert-cls"), &batch(), &[Some(0), Some(1), None, Some(2)]).expect("labels");
+        assert_eq!((labelled.rows, labelled.labels), (vec![0, 4], vec![Some(0), Some(2)]));
+    }
+
+    #[test]
+    fn labels_that_do_not_fit_say_where() {
+        let of =
+            |name: &str, labels: &[Option<u32>]| Labelled::of(&spec(name), &batch(), labels).expect_err("a misfit");
+        assert_eq!(of("llama", &[None; 5]), LabelError::Count { found: 5, expected: 6 });
+        assert_eq!(of("llama", &[None; 6]), LabelError::None);
+        let beyond = [None, None, None, None, None, Some(96)];
+        assert_eq!(of("llama", &beyond), LabelError::Range { found: 96, what: "token", index: 5, width: 96 });
+        let beyond = [None, None, Some(3), None];
+        assert_eq!(of("bert-cls", &beyond), LabelError::Range { found: 3, what: "sequence", index: 2, width: 3 });
+    }
 }

@@ -19,9 +19,9 @@ pub struct Sampler {
     pub draws: Draws,
 }
 
-/// A row of logits with no largest value: some are NaN.
+/// A row of logits that are not all finite: there is nothing to choose by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the logits of generated token {index} are not numbers")]
+#[error("the logits of generated token {index} are not all finite")]
 pub struct NotANumber {
     /// The token's place among the generated ones.
     pub index: u64,
@@ -36,7 +36,7 @@ impl Sampler {
     /// # Panics
     /// If there are no logits.
     pub fn choose(&self, index: u64, logits: &[f32]) -> Result<u32, NotANumber> {
-        if logits.iter().any(|logit| logit.is_nan()) {
+        if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(NotANumber { index });
         }
         let before = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
@@ -85,7 +85,11 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
         assert_eq!(sampler(0.0, 0, 1.0).choose(0, &[1.0, 3.0, 3.0, -1.0]), Ok(1));
-        assert_eq!(sampler(0.0, 0, 1.0).choose(4, &[1.0, f32::NAN]), Err(NotANumber { index: 4 }));
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for temperature in [0.0, 1.0] {
+                assert_eq!(sampler(temperature, 0, 1.0).choose(4, &[1.0, wrong]), Err(NotANumber { index: 4 }));
+            }
+        }
     }
 
     #[test]

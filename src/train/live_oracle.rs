@@ -17,8 +17,8 @@ use crate::{
     tensor::{MatMut, WeightRef},
 };
 
-/// Rows of one pass over the weights, all lanes together, unless a single example has more: about 100 MB of scratch
-/// memory for a model of a thousand features.
+/// Tokens of one pass over the weights, all lanes together and rows that continuations share counted for each, unless a
+/// single example has more.
 const ROWS: usize = 4096;
 
 /// A model on the examples of a run.

@@ -7,9 +7,9 @@ use crate::{
     cli::{Exit, Failure, console::Console, dump::Problem},
     direction::Displacement,
     kernels::Context,
-    model::{Head, Model},
+    model::Model,
     objective::{OptionBatch, Options, Sampler, WordBatch, Words, generate},
-    task::{Draws, Encoded, Encoder, Example, Input, Style, Tally, Task, read_rows},
+    task::{Draws, Encoded, Encoder, Example, Input, Objective, Style, Tally, Task, read_rows},
     text::Tokenizer,
 };
 
@@ -29,14 +29,19 @@ pub(super) fn run(
     begin: Instant,
     console: &mut Console,
 ) -> Result<Exit, Failure> {
-    let style = if matches!(model.spec().head, Head::MaskedLm { .. }) { Style::Masked } else { Style::Causal };
+    let style = if model.spec().is_causal() { Style::Causal } else { Style::Masked };
     let file = Path::new(&arguments.task);
     let task = if file.extension().is_some_and(|extension| extension == "toml") {
         Task::open(file)?
     } else {
         Task::named(&arguments.task, style)?
     };
-    let rows = read_rows(&arguments.data, arguments.limit.unwrap_or(usize::MAX))?;
+    let needs = needed_head(&task);
+    let (family, found) = (model.spec().family, model.spec().head.about());
+    if needs != found {
+        return Err(Failure::Head { task: task.name().to_owned(), needs, family, found });
+    }
+    let rows = read_rows(&arguments.data, arguments.rows())?;
     let encoder = Encoder::new(tokenizer, None, arguments.context.min(model.spec().max_positions).max(4));
     let mut examples = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -79,6 +84,15 @@ pub(super) fn run(
     Ok(Exit::Ok)
 }
 
+/// What [`Head::about`](crate::model::Head::about) says of the models that a task is for.
+fn needed_head(task: &Task) -> &'static str {
+    match task.objective() {
+        Objective::Options | Objective::LanguageModel => "next-token",
+        Objective::LabelWords => "masked-token",
+        Objective::Classifier => "class",
+    }
+}
+
 /// What scores the examples of a task.
 struct Judge<'a> {
     model: &'a Model,
@@ -94,7 +108,7 @@ impl Judge<'_> {
         let wrong = |error| Failure::Inputs { path: self.data.to_owned(), problem: Problem::Labels(error) };
         let lanes = [Displacement::default()];
         let options: Vec<Options> = batch.iter().filter_map(|(encoded, _)| options(encoded)).collect();
-        let words: Vec<Words> = batch.iter().filter_map(|(encoded, _)| words(encoded)).collect();
+        let words: Vec<Words> = batch.iter().filter_map(|(encoded, _)| self.words(encoded)).collect();
         let scores = if words.is_empty() {
             let batch = OptionBatch::new(self.model.spec(), &options).map_err(wrong)?;
             batch.score(self.model, self.cx, &lanes)?.remove(0)
@@ -113,6 +127,22 @@ impl Judge<'_> {
         });
         let written: Vec<Answer> = written.collect::<Result<_, _>>()?;
         Ok(if written.is_empty() { choices.collect() } else { written })
+    }
+
+    /// An example with a mask token, or of a class.
+    fn words(&self, encoded: &Encoded) -> Option<Words> {
+        match encoded {
+            Encoded::Mask { ids, position, words, gold, .. } => {
+                Some(Words { ids: ids.clone(), position: *position, words: words.clone(), gold: *gold })
+            }
+            Encoded::Class { ids, gold, .. } => {
+                // A class that the model lacks is refused by its number.
+                let classes = self.model.spec().outputs().max(self.task.classes().unwrap_or_default());
+                let words = (0..classes as u32).collect();
+                Some(Words { ids: ids.clone(), position: 0, words, gold: *gold })
+            }
+            _ => None,
+        }
     }
 
     /// The score of the answer that the model writes after `prompt`.
@@ -148,15 +178,5 @@ fn options(encoded: &Encoded) -> Option<Options> {
             Some(Options { sequences: vec![(sequence.ids.clone(), sequence.scored.clone())], gold: vec![0] })
         }
         Encoded::Mask { .. } | Encoded::Class { .. } | Encoded::Text(_) => None,
-    }
-}
-
-/// An example with a mask token.
-fn words(encoded: &Encoded) -> Option<Words> {
-    match encoded {
-        Encoded::Mask { ids, position, words, gold, .. } => {
-            Some(Words { ids: ids.clone(), position: *position, words: words.clone(), gold: *gold })
-        }
-        _ => None,
     }
 }

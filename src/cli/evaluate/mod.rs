@@ -3,7 +3,7 @@
 mod answers;
 mod perplexity;
 
-use std::{path::PathBuf, time::Instant};
+use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -25,10 +25,17 @@ pub(super) struct Arguments {
     data: PathBuf,
     /// Read only this many examples
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     /// Tokens that the model sees at once
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = context)]
     context: usize,
+}
+
+impl Arguments {
+    /// The most rows to read.
+    fn rows(&self) -> usize {
+        self.limit.map_or(usize::MAX, NonZeroUsize::get)
+    }
 }
 
 fn context(text: &str) -> Result<usize, String> {

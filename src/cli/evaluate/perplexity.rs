@@ -30,7 +30,7 @@ pub(super) fn run(
     begin: Instant,
     console: &mut Console,
 ) -> Result<Exit, Failure> {
-    let texts = read_texts(&arguments.data, arguments.limit.unwrap_or(usize::MAX))?;
+    let texts = read_texts(&arguments.data, arguments.rows())?;
     if !model.spec().predicts_next() {
         return Err(GenerationError::NotCausal { family: model.spec().family }.into());
     }

@@ -1,133 +1,14 @@
-//! The program from outside: what scripts and other tools rely on.
+//! The commands that open a model, on golden checkpoints.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
 };
 
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
-fn zofo() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zofo"));
-    // The suite itself may run under a forced instruction set.
-    command.env_remove("ZOFO_ISA").env_remove("RAYON_NUM_THREADS");
-    command
-}
-
-fn run(command: &mut Command) -> Output {
-    command.output().expect("the program starts")
-}
-
-/// Standard output as exactly one JSON object and one line break.
-fn json(output: &Output) -> Value {
-    let text = std::str::from_utf8(&output.stdout).expect("UTF-8");
-    assert!(text.ends_with('\n') && text.trim_end().lines().count() == 1, "one line, found: {text:?}");
-    let value: Value = serde_json::from_str(text).expect("one JSON object and nothing else");
-    assert!(value.is_object(), "{value}");
-    value
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("an exit code")
-}
-
-/// An instruction set that no CPU of this architecture has.
-const FOREIGN: &str = if cfg!(target_arch = "x86_64") { "neon" } else { "avx512" };
-
-#[test]
-fn verify_passes_and_covers_every_check_on_every_instruction_set_and_two_thread_counts() {
-    let output = run(zofo().args(["verify", "--json", "--threads", "3"]));
-    let verdict = json(&output);
-    assert_eq!((code(&output), &verdict["ok"]), (0, &Value::Bool(true)), "{verdict:#}");
-    assert_eq!(verdict["digest"].as_str().map(str::len), Some(64));
-    let isas: Vec<&str> = verdict["isas"].as_array().expect("isas").iter().filter_map(Value::as_str).collect();
-    assert!(isas.contains(&"portable-soft"), "{isas:?}");
-    let checks = verdict["checks"].as_array().expect("checks");
-    let of_softmax: BTreeSet<_> = checks
-        .iter()
-        .filter(|check| check["name"] == "softmax")
-        .map(|check| (check["isa"].as_str(), check["threads"].as_u64(), check["ok"].as_bool()))
-        .collect();
-    let expected = isas.iter().flat_map(|&isa| [1, 3].map(|n| (Some(isa), Some(n), Some(true)))).collect();
-    assert_eq!(of_softmax, expected);
-}
-
-#[test]
-fn the_digest_of_verify_does_not_depend_on_the_instruction_set_or_on_threads() {
-    let digest = |arguments: &[&str]| json(&run(zofo().args(arguments)))["digest"].clone();
-    let first = digest(&["verify", "--json"]);
-    assert_eq!(first, digest(&["--isa", "portable-soft", "--threads", "1", "verify", "--json"]));
-}
-
-#[test]
-fn the_demo_ends_in_its_expected_digest_with_a_lower_loss() {
-    let output = run(zofo().args(["demo", "--json"]));
-    let outcome = json(&output);
-    assert_eq!((code(&output), &outcome["ok"]), (0, &Value::Bool(true)), "{outcome:#}");
-    assert_eq!(outcome["digest"], outcome["expected"]);
-    let of = |score: &str, field: &str| outcome[score][field].as_f64().expect("a number");
-    assert!(of("final", "loss") < 0.5 * of("base", "loss"), "{outcome:#}");
-    assert!(of("final", "accuracy") > 0.9, "{outcome:#}");
-    let progress = String::from_utf8(output.stderr.clone()).expect("UTF-8");
-    assert!(progress.lines().count() > 2 && !progress.contains('\r'), "plain lines on no terminal: {progress:?}");
-}
-
-#[test]
-fn an_unknown_instruction_set_is_a_usage_error_that_names_the_choices() {
-    let output = run(zofo().args(["--isa", "sse2", "verify"]));
-    let message = String::from_utf8(output.stderr.clone()).expect("UTF-8");
-    assert_eq!((code(&output), output.stdout.len()), (2, 0));
-    for part in ["--isa", "sse2", "portable-soft"] {
-        assert!(message.contains(part), "{part}: {message}");
-    }
-}
-
-#[test]
-fn a_forced_instruction_set_that_this_cpu_lacks_is_a_clear_error() {
-    let output = run(zofo().env("ZOFO_ISA", FOREIGN).args(["verify", "--json"]));
-    let error = &json(&output)["error"];
-    assert_eq!((code(&output), &error["code"]), (2, &Value::from("isa")), "{error}");
-    assert_eq!((&error["origin"], &error["found"]), (&Value::from("ZOFO_ISA"), &Value::from(FOREIGN)));
-    assert!(error["message"].as_str().is_some_and(|text| text.contains(FOREIGN) && text.contains("ZOFO_ISA")));
-    assert!(error["available"].as_array().is_some_and(|names| names.contains(&Value::from("portable-soft"))));
-    // The flag wins over the variable.
-    let output = run(zofo().env("ZOFO_ISA", FOREIGN).args(["--isa", "portable-soft", "--version"]));
-    assert_eq!(code(&output), 0);
-}
-
-#[test]
-fn every_answer_to_a_program_is_one_object_also_where_arguments_do_not_parse() {
-    for (arguments, expected) in [
-        (&["verify", "--json", "--frobnicate"][..], 2),
-        (&["--json"], 2),
-        (&["--json", "train"], 2),
-        (&["verify", "--json", "--threads", "0"], 2),
-        (&["--json", "--version"], 0),
-        (&["--json", "--help"], 0),
-    ] {
-        let output = run(zofo().args(arguments));
-        let value = json(&output);
-        assert_eq!(code(&output), expected, "{arguments:?}: {value}");
-        if expected == 2 {
-            assert_eq!(value["error"]["code"], "usage", "{arguments:?}");
-            assert!(value["error"]["message"].as_str().is_some_and(|text| !text.is_empty()), "{arguments:?}");
-            assert!(output.stderr.is_empty(), "{arguments:?}");
-        }
-    }
-}
-
-#[test]
-fn help_has_examples_and_exit_codes_and_version_is_the_crates() {
-    let help = String::from_utf8(run(zofo().arg("--help")).stdout).expect("UTF-8");
-    for part in ["Examples:", "Exit codes:", "--isa", "--threads", "--json", "verify", "demo"] {
-        assert!(help.contains(part), "{part} in {help}");
-    }
-    let version = String::from_utf8(run(zofo().arg("--version")).stdout).expect("UTF-8");
-    assert_eq!(version.trim(), format!("zofo {}", env!("CARGO_PKG_VERSION")));
-}
+use super::{code, json, run, zofo};
 
 /// A golden checkpoint with a tokenizer of its 96 words: `w0` to `w95`.
 fn tiny_model(folder: &str) -> tempfile::TempDir {
@@ -333,4 +214,70 @@ fn tasks_are_listed_by_the_model_they_are_for() {
     let tasks = tasks.as_array().expect("a list");
     let of = |model: &str| tasks.iter().filter(|task| task["model"] == model).count();
     assert_eq!((of("causal"), of("masked"), tasks.len()), (13, 14, 27));
+}
+
+#[test]
+fn a_task_for_another_head_is_refused_and_a_class_task_scores_a_classifier() {
+    let dir = tiny_model("bert-cls");
+    let data = dir.path().join("rows.jsonl");
+    let row = |i: usize| format!("{{\"sentence\": \"w{} w{}\", \"label\": {}}}\n", 20 + i, 50 + 2 * i, i % 3);
+    fs::write(&data, (0..9).map(row).collect::<String>()).expect("rows");
+    let task = dir.path().join("kind.toml");
+    let evaluate = |definition: &str, name: &str| {
+        fs::write(&task, definition).expect("a task");
+        let mut command = zofo();
+        let name = if name.is_empty() { task.to_str().expect("UTF-8") } else { name };
+        command.args(["evaluate", "--json", "--task", name, "--model"]).arg(dir.path());
+        run(command.arg("--data").arg(&data))
+    };
+    let head =
+        "about = \"Which kind?\"\nsource = \"none\"\ntemplate = \"{{ sentence }}\"\n[label]\nfield = \"label\"\n";
+    let classes = evaluate(&format!("{head}names = [\"a\", \"b\", \"c\"]\n"), "");
+    assert_eq!(code(&classes), 0, "{}", json(&classes));
+    assert_eq!(json(&classes)["count"], 9);
+    let four = evaluate(&format!("{head}names = [\"a\", \"b\", \"c\", \"d\"]\n"), "");
+    let message = json(&four)["error"]["message"].as_str().expect("a message").to_owned();
+    assert!(code(&four) == 1 && message.contains("label 3"), "{message}");
+    let masked = evaluate("", "sst2");
+    assert_eq!(code(&masked), 2);
+    assert_eq!(
+        json(&masked)["error"]["message"],
+        "the task sst2 needs a model with a masked-token head; this bert model's is class"
+    );
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_with_their_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (inputs, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    let bytes = |values: &[i64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let refusal = |mask: [i64; 4], labels: [i64; 4], parameter: &str| {
+        let (ids, mask, labels, direction) = (bytes(&[5, 6, 7, 8]), bytes(&mask), bytes(&labels), [0; 128]);
+        let view = |bytes, dtype, shape: &[usize]| TensorView::new(dtype, shape.to_vec(), bytes).expect("a tensor");
+        let tensors = [
+            ("input_ids", view(&ids, Dtype::I64, &[2, 2])),
+            ("attention_mask", view(&mask, Dtype::I64, &[2, 2])),
+            ("labels", view(&labels, Dtype::I64, &[2, 2])),
+            (parameter, view(&direction, Dtype::F32, &[32])),
+        ];
+        fs::write(&inputs, safetensors::serialize(tensors, None).expect("safetensors")).expect("a file");
+        let mut command = zofo();
+        command.args(["dump", "loss", "--json", "--epsilon", "1e-3", "--model"]).arg(golden("llama"));
+        let answer = run(command.arg("--inputs").arg(&inputs).arg("--output").arg(&output));
+        (code(&answer), json(&answer)["error"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let (sound, norm) = ([1; 4], "direction.model.norm.weight");
+    assert_eq!(refusal(sound, [-100, 6, -100, 8], norm), (0, String::new()));
+    for (mask, labels, parameter, expected) in [
+        ([1, 2, 1, 1], [-100; 4], norm, "2 at [0, 1]; expected 0 or 1"),
+        ([1, 0, 1, 1], [-100, 6, -100, 8], norm, "6 at [0, 1]; expected -100 where attention_mask is 0"),
+        (sound, [-100, 6, -100, -7], norm, "-7 at [1, 1]; expected an id, or -100"),
+        (sound, [-100, 6, -100, 96], norm, "label 96 of token 3"),
+        (sound, [-100; 4], norm, "no labelled position"),
+        (sound, [-100, 6, -100, 8], "direction.model.none", "names no parameter of the model"),
+        (sound, [-100, 6, -100, 8], "other", "0 directions in the file; --epsilon needs exactly one"),
+    ] {
+        let (exit, message) = refusal(mask, labels, parameter);
+        assert!(exit == 1 && message.contains(expected), "{exit}: {message}, expected {expected}");
+    }
 }
