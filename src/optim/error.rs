@@ -43,7 +43,7 @@ pub enum OptimError {
     )]
     NonFinite {
         /// How many steps.
-        count: u32,
+        count: u64,
         /// The last of them.
         step: u64,
     },

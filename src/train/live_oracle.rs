@@ -1,20 +1,20 @@
 //! The oracle of a real run: a model on its examples.
 //!
-//! *What it is not.* No files and no loop. *What must stay true*: probing leaves the weights as they are; which examples
+//! *What it is not.* No files and no loop; updates are for [`Tuned`]. *What must stay true*: probing leaves the weights as they are; which examples
 //! a batch has depends on the seed and the number of the draw; how a batch is cut into passes changes no bit, because
 //! an example is never cut and sums are chains over examples.
 
 use std::sync::Arc;
 
+use super::Tuned;
 use crate::{
-    direction::{DirectionSet, Displacement, Moves, ParamId, ParamTable, gram},
-    kernels::Context,
+    direction::{DirectionSet, Displacement, ParamId, ParamTable},
     linalg::Square,
-    model::{Model, ModelError},
+    model::ModelError,
     objective::{LabelError, OptionBatch, Options},
     optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
     task::Batches,
-    tensor::{MatMut, WeightRef},
+    tensor::WeightRef,
 };
 
 /// Tokens of one pass over the weights, all lanes together and rows that continuations share counted for each, unless a
@@ -24,50 +24,47 @@ const ROWS: usize = 4096;
 /// A model on the examples of a run.
 #[derive(Debug)]
 pub struct LiveOracle {
-    model: Model,
-    cx: Context,
-    trainable: Vec<ParamId>,
+    tuned: Tuned,
     examples: Vec<Options>,
     batches: Batches,
     batch_size: usize,
-    draws: u64,
     batch: Vec<usize>,
+    tokens: u64,
 }
 
 impl LiveOracle {
-    /// An oracle over `examples`, drawn in batches of `batch_size` in the order of `seed`; `trainable` parameters may
-    /// move, in ascending order.
+    /// An oracle over `examples`, drawn in batches of `batch_size` in the order of `seed`.
     ///
     /// # Errors
     /// [`LabelError`] if a token that is scored is not in the model's vocabulary.
     ///
     /// # Panics
-    /// If there is no example or nothing to train.
+    /// If there is no example.
     pub fn new(
-        model: Model,
-        cx: Context,
-        trainable: Vec<ParamId>,
+        tuned: Tuned,
         examples: Vec<Options>,
         (batch_size, seed): (usize, u64),
     ) -> Result<LiveOracle, LabelError> {
-        assert!(!trainable.is_empty(), "an oracle with nothing to train");
-        OptionBatch::new(model.spec(), &examples)?;
+        OptionBatch::new(tuned.model().spec(), &examples)?;
         let batches = Batches::new(examples.len(), Pool::Train as u32, seed);
-        Ok(LiveOracle { model, cx, trainable, examples, batches, batch_size, draws: 0, batch: Vec::new() })
+        Ok(LiveOracle { tuned, examples, batches, batch_size, batch: Vec::new(), tokens: 0 })
     }
 
-    /// The model as it is now.
-    pub fn model(&self) -> &Model {
-        &self.model
+    /// The model and what of it moves.
+    pub fn tuned(&self) -> &Tuned {
+        &self.tuned
     }
-
-    /// Goes on after `draws` batches: a run that is resumed.
-    pub fn skip_to(&mut self, draws: u64) {
-        self.draws = draws;
+    /// The model and what of it moves, to be put at another point.
+    pub fn tuned_mut(&mut self) -> &mut Tuned {
+        &mut self.tuned
+    }
+    /// How many tokens were evaluated since this was asked last, those of every lane counted.
+    pub fn take_tokens(&mut self) -> u64 {
+        std::mem::take(&mut self.tokens)
     }
 
     /// The losses of the examples at `numbers`, in every lane.
-    fn score(&self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Vec<f64>>, ModelError> {
+    fn score(&mut self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Vec<f64>>, ModelError> {
         let mut losses = vec![Vec::with_capacity(numbers.len()); lanes.len()];
         let tokens =
             |number: &usize| self.examples[*number].sequences.iter().map(|(tokens, _)| tokens.len()).sum::<usize>();
@@ -80,8 +77,10 @@ impl LiveOracle {
             });
             let (now, later) = rest.split_at(fitting.count().max(1));
             let examples: Vec<Options> = now.iter().map(|&number| self.examples[number].clone()).collect();
-            let batch = OptionBatch::new(self.model.spec(), &examples).expect("`new` checked every example");
-            for (losses, scores) in losses.iter_mut().zip(batch.score(&self.model, &self.cx, lanes)?) {
+            let batch = OptionBatch::new(self.tuned.model().spec(), &examples).expect("`new` checked every example");
+            self.tokens += (batch.tokens() * lanes.len()) as u64;
+            let (model, cx) = (self.tuned.model(), self.tuned.context());
+            for (losses, scores) in losses.iter_mut().zip(batch.score(model, cx, lanes)?) {
                 losses.extend(scores.losses);
             }
             rest = later;
@@ -103,30 +102,31 @@ fn failed(error: ModelError) -> OracleError {
 
 impl Oracle for LiveOracle {
     fn params(&self) -> &ParamTable {
-        self.model.store().params()
+        self.tuned.params()
     }
     fn trainable(&self) -> &[ParamId] {
-        &self.trainable
+        self.tuned.trainable()
     }
     fn inspect(&self, id: ParamId) -> WeightRef<'_> {
-        self.model.store().weight(id)
+        self.tuned.inspect(id)
     }
     fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        gram(self.cx.isa, self.params(), &sets.iter().map(|set| &**set).collect::<Vec<_>>())
+        self.tuned.gram(sets)
     }
 
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
-        let Pool::Train = pool;
-        self.batch = self.batches.draw(self.draws, size.unwrap_or(self.batch_size));
-        self.draws += 1;
-        Ok(BatchId(self.draws - 1))
+        let batch = self.tuned.draw(pool, size)?;
+        self.batch = self.batches.draw(batch.0, size.unwrap_or(self.batch_size));
+        Ok(batch)
     }
 
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
-        assert_eq!(batch.0 + 1, self.draws, "the batch that was drawn last");
-        let losses = self.score(&self.batch, probes).map_err(failed)?;
-        self.model.store().check_unchanged().map_err(|error| failed(error.into()))?;
-        Ok(losses.into_iter().map(mean).collect())
+        assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
+        let numbers = std::mem::take(&mut self.batch);
+        let losses = self.score(&numbers, probes).map_err(failed);
+        self.batch = numbers;
+        self.tuned.model().store().check_unchanged().map_err(|error| failed(error.into()))?;
+        Ok(losses?.into_iter().map(mean).collect())
     }
 
     fn slopes(&mut self, _: BatchId, _: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
@@ -134,18 +134,7 @@ impl Oracle for LiveOracle {
     }
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
-        let update = std::slice::from_ref(update);
-        let (mut squares, mut values) = (0.0, 0);
-        for &id in &self.trainable {
-            let param = self.model.store().params()[id].clone();
-            values += param.elements();
-            let moves = Moves::of(update, id, &param);
-            if !moves.is_empty() {
-                let own = self.model.store_mut().own(id);
-                squares += moves.apply(&self.cx, MatMut::new(own, param.rows(), param.cols()));
-            }
-        }
-        Ok(CommitReport { update_rms: (squares / values as f64).sqrt() })
+        self.tuned.commit(update)
     }
 }
 
@@ -153,7 +142,8 @@ impl Oracle for LiveOracle {
 mod tests {
     use super::*;
     use crate::{
-        kernels::Isa,
+        kernels::{Context, Isa},
+        model::Model,
         optim::{self, Clock},
         testing::{assert_same_bits, on_threads, reference::golden},
     };
@@ -171,7 +161,8 @@ mod tests {
     fn oracle(name: &str, isa: Isa) -> LiveOracle {
         let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
         let trainable = model.store().params().iter().map(|(id, _)| id).collect();
-        LiveOracle::new(model, Context::new(isa), trainable, examples(), (4, 9)).expect("words of the vocabulary")
+        let tuned = Tuned::new(model, Context::new(isa), trainable);
+        LiveOracle::new(tuned, examples(), (4, 9)).expect("words of the vocabulary")
     }
 
     /// Trains by `MeZO` and answers the loss of every step and all weights.
@@ -181,7 +172,7 @@ mod tests {
         let mut oracle = oracle(name, isa);
         let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
         let losses = (0..steps).map(step).collect();
-        let store = oracle.model().store();
+        let store = oracle.tuned().model().store();
         let values = store.params().iter().flat_map(|(id, param)| {
             let weight = store.weight(id);
             (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols()))

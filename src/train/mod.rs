@@ -12,14 +12,21 @@ mod config;
 mod error;
 mod live_oracle;
 mod metrics;
+mod nearest;
 mod run_dir;
+mod scope;
+mod selection;
 mod signals;
+mod tuned;
 
 pub use config::{
     DataConfig, LoopConfig, MAX_RUN_FILE_BYTES, OptimizerConfig, Precision, RunConfig, RunFile, TuneConfig,
 };
-pub use error::{Origin, Place, TrainError};
+pub use error::{Difference, Origin, Place, TrainError};
 pub use live_oracle::LiveOracle;
 pub use metrics::{Metrics, StepMetrics};
 pub use run_dir::{RunDir, replace_file};
+pub use scope::trainable;
+pub use selection::{Mark, Selection};
 pub use signals::Interrupt;
+pub use tuned::Tuned;
