@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Exit, dump::Problem};
 use crate::{
     model::ModelError,
-    objective::GenerationError,
+    objective::{ExamplesError, GenerationError},
     simd::{Isa, IsaError},
     task::{ReadError, TaskError},
     text::TextError,
@@ -71,6 +71,10 @@ pub(super) enum Failure {
     #[error("{}: {problem}", path.display())]
     #[diagnostic(code(inputs))]
     Inputs { path: PathBuf, problem: Problem },
+    /// Examples of a task that do not fit the model.
+    #[error(transparent)]
+    #[diagnostic(code(inputs))]
+    Examples(#[from] ExamplesError),
     /// No text came out of a model.
     #[error(transparent)]
     #[diagnostic(code(generation))]
@@ -120,7 +124,7 @@ impl Failure {
             | Failure::Data(ReadError::Read { .. })
             | Failure::Train(TrainError::Read { .. } | TrainError::Write { .. }) => Exit::Io,
             Failure::Train(TrainError::Locked { .. }) => Exit::OutputLocked,
-            Failure::Train(_) | Failure::Head { .. } => Exit::Usage,
+            Failure::Train(_) | Failure::Head { .. } | Failure::Examples(ExamplesError::Head { .. }) => Exit::Usage,
             Failure::Generation(GenerationError::NotANumber(_)) => Exit::NonFinite,
             Failure::Task(TaskError::Unknown { .. }) => Exit::Usage,
             Failure::Task(TaskError::Read { .. }) => Exit::Io,
@@ -129,6 +133,7 @@ impl Failure {
             | Failure::Text(_)
             | Failure::Data(_)
             | Failure::Inputs { .. }
+            | Failure::Examples(_)
             | Failure::Generation(_) => Exit::Failed,
         }
     }

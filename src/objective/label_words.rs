@@ -3,7 +3,7 @@
 //! The loss of an example is the cross-entropy of the softmax over the logits of its words alone, in the row of the
 //! mask token. The classes of a classifier are words at the first row.
 
-use super::{LabelError, OptionScores};
+use super::{LabelError, Scores};
 use crate::{
     direction::Displacement,
     kernels::{Context, cross_entropy::Vocabulary},
@@ -66,11 +66,16 @@ impl WordBatch {
         Ok(WordBatch { batch, rows, vocabulary, columns })
     }
 
+    /// Rows of the batch.
+    pub fn tokens(&self) -> usize {
+        self.batch.tokens()
+    }
+
     /// What `model` makes of the examples in every lane, from one pass over the weights; scores are logits.
     ///
     /// # Errors
     /// [`ModelError`] if a sequence does not fit the model, or the model has no head.
-    pub fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<OptionScores>, ModelError> {
+    pub fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<Scores>, ModelError> {
         let hidden = model.forward(cx, &self.batch, lanes, None, None)?;
         let logits = model.logits(cx, &hidden, lanes, &self.rows, Vocabulary::Only(&self.vocabulary))?;
         let scores = |lane: usize| {
@@ -78,7 +83,7 @@ impl WordBatch {
                 columns.iter().map(|&column| f64::from(logits.lane(lane).row(row)[column])).collect()
             };
             let scores = self.columns.iter().enumerate().map(of).collect();
-            OptionScores::of(scores, &self.columns.iter().map(|(_, gold)| gold.as_slice()).collect::<Vec<_>>())
+            Scores::of_choices(scores, &self.columns.iter().map(|(_, gold)| gold.as_slice()).collect::<Vec<_>>())
         };
         Ok((0..lanes.len()).map(scores).collect())
     }

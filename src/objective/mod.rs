@@ -1,21 +1,26 @@
 //! Losses over the logits of a model: which rows are read, against which labels, summed how.
 //!
-//! *What it is.* [`Labelled`] turns the labels of a batch into the rows that the head is asked for; [`losses`] is the
+//! *What it is.* [`Examples`] are a run's examples under its objective: options, tokens of texts and answers, label words
+//! or classes. [`Labelled`] turns the labels of any batch into the rows that the head is asked for; [`losses`] is the
 //! pass that reads them, in every lane; [`generate`] goes the other way, from logits to text.
 //!
 //! *What it is not.* No templates and no metrics of answers (`task`). *What must stay true* (contract C1): an
 //! example's loss is one f64 chain over its labelled rows, the total one over examples in batch order; the mean is
-//! one division at the end.
+//! one division at the end, or of each example's loss where it is asked for by example.
 
+mod examples;
 mod generation;
 mod label_words;
 mod options;
 mod sampling;
+mod scores;
 
+pub use examples::{Examples, ExamplesError, needed_head};
 pub use generation::{GenerationError, generate};
 pub use label_words::{WordBatch, Words};
-pub use options::{OptionBatch, OptionScores, Options};
+pub use options::{Learnt, OptionBatch, Options};
 pub use sampling::{NotANumber, Sampler};
+pub use scores::Scores;
 
 use crate::{
     direction::Displacement,

@@ -1,8 +1,9 @@
-//! Option cross-entropy: which of several continuations is the right one (`MeZO`, Malladi et al., 2023,
-//! arXiv:2305.17333, released code).
+//! Continuations of a prompt: which of several is the right one, and how likely the tokens of the right one are
+//! (`MeZO`, Malladi et al., 2023, arXiv:2305.17333, released code).
 //!
-//! The score of a continuation is the mean log-probability of its tokens after the prompt; the loss of an example is
-//! the cross-entropy of the softmax over its continuations' scores.
+//! The score of a continuation is the mean log-probability of its tokens after the prompt. What is learnt of an example
+//! is the choice, by the cross-entropy of the softmax over its continuations' scores, or the tokens of the right
+//! continuation, by the sum of their cross-entropies.
 //!
 //! *What must stay true.* Nothing is computed twice within an example: the last token of a sequence predicts nothing, so
 //! it is no row, and what begins another sequence of the example is read there. Continuations of one token therefore
@@ -10,13 +11,12 @@
 
 use std::ops::Range;
 
-use super::LabelError;
+use super::{LabelError, Scores};
 use crate::{
     direction::Displacement,
     kernels::{
         Context,
         cross_entropy::{Sums, Targets, Vocabulary},
-        twin::Real,
     },
     model::{ArchSpec, Batch, Model, ModelError},
     tensor::Sequences,
@@ -31,6 +31,15 @@ pub struct Options {
     pub gold: Vec<usize>,
 }
 
+/// What is learnt of an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learnt {
+    /// Which continuation is right.
+    Choice,
+    /// The tokens of the first right continuation.
+    Tokens,
+}
+
 /// Examples as one batch, and the rows and labels that score them.
 #[derive(Clone, Debug)]
 pub struct OptionBatch {
@@ -42,18 +51,8 @@ pub struct OptionBatch {
     /// The continuations of each example.
     examples: Sequences,
     gold: Vec<Vec<usize>>,
+    learnt: Learnt,
     vocab_size: usize,
-}
-
-/// What a model makes of the examples of a batch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OptionScores {
-    /// Mean log-probability per token of every continuation, example by example.
-    pub scores: Vec<Vec<f64>>,
-    /// Cross-entropy of each example.
-    pub losses: Vec<f64>,
-    /// Whether a right continuation has the highest score, the first of equals winning.
-    pub correct: Vec<bool>,
 }
 
 impl OptionBatch {
@@ -65,7 +64,7 @@ impl OptionBatch {
     /// # Panics
     /// If an example has no continuation, a right one it does not have, or a span that is empty, begins at token 0 or
     /// ends beyond its sequence.
-    pub fn new(spec: &ArchSpec, examples: &[Options]) -> Result<OptionBatch, LabelError> {
+    pub fn new(spec: &ArchSpec, examples: &[Options], learnt: Learnt) -> Result<OptionBatch, LabelError> {
         let (mut inputs, mut rows, mut labels) = (Vec::<&[u32]>::new(), Vec::new(), Vec::new());
         let (mut spans, mut counts) = (Vec::new(), Vec::new());
         let mut first_row = 0;
@@ -112,6 +111,7 @@ impl OptionBatch {
             continuations: Sequences::from_lengths(spans),
             examples: Sequences::from_lengths(counts),
             gold: examples.iter().map(|example| example.gold.clone()).collect(),
+            learnt,
             vocab_size: spec.vocab_size,
         })
     }
@@ -125,7 +125,7 @@ impl OptionBatch {
     ///
     /// # Errors
     /// [`ModelError`] if a sequence does not fit the model, or the model has no head.
-    pub fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<OptionScores>, ModelError> {
+    pub fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<Scores>, ModelError> {
         let hidden = model.forward(cx, &self.batch, lanes, None, None)?;
         let vocabulary = Vocabulary::Full(self.vocab_size);
         let targets = Targets { vocabulary, labels: &self.labels, examples: &self.continuations };
@@ -133,21 +133,16 @@ impl OptionBatch {
         Ok(sums.iter().map(|sums| self.scores(sums)).collect())
     }
 
-    fn scores(&self, sums: &Sums) -> OptionScores {
+    fn scores(&self, sums: &Sums) -> Scores {
         let mean = |at: usize| -sums.per_example[at] / sums.counts[at] as f64;
-        let scores: Vec<Vec<f64>> = self.examples.iter().map(|of| of.map(mean).collect()).collect();
-        OptionScores::of(scores, &self.gold.iter().map(Vec::as_slice).collect::<Vec<_>>())
-    }
-}
-
-impl OptionScores {
-    /// What `scores` amount to where `gold` names the right ones of each example.
-    pub(super) fn of(scores: Vec<Vec<f64>>, gold: &[&[usize]]) -> Self {
-        let of_gold = || scores.iter().zip(gold);
-        OptionScores {
-            losses: of_gold().map(|(scores, gold)| cross_entropy(scores, gold[0])).collect(),
-            correct: of_gold().map(|(scores, gold)| gold.contains(&first_largest(scores))).collect(),
-            scores,
+        let scores = self.examples.iter().map(|of| of.map(mean).collect()).collect();
+        let gold: Vec<&[usize]> = self.gold.iter().map(Vec::as_slice).collect();
+        match self.learnt {
+            Learnt::Choice => Scores::of_choices(scores, &gold),
+            Learnt::Tokens => {
+                let right = self.examples.iter().zip(&gold).map(|(of, gold)| sums.per_example[of.start + gold[0]]);
+                Scores::new(scores, right.collect(), &gold)
+            }
         }
     }
 }
@@ -161,17 +156,6 @@ fn input((tokens, span): &(Vec<u32>, Range<usize>)) -> &[u32] {
 
 fn beyond(label: Option<u32>, width: usize) -> Option<u32> {
     label.filter(|&label| label as usize >= width)
-}
-
-/// `−ln softmax(scores)[gold]`: an f64 chain in the order of the scores, with the kernels' own exponential.
-fn cross_entropy(scores: &[f64], gold: usize) -> f64 {
-    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, |a, b| if b.is_nan() || b > a { b } else { a });
-    let sum = scores.iter().fold(0.0, |sum, score| sum + Real::exp(score - largest));
-    (largest - scores[gold]) + Real::ln(sum)
-}
-
-fn first_largest(scores: &[f64]) -> usize {
-    (0..scores.len()).reduce(|best, at| if scores[at] > scores[best] { at } else { best }).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -203,7 +187,7 @@ mod tests {
     fn rows_that_continuations_share_are_computed_once() {
         let spec = golden::Weights::open(&golden::directory("llama")).spec;
         // Prompt alone; prompt, 1, 2; and the same prompt and token for both.
-        assert_eq!(OptionBatch::new(&spec, &examples()).expect("a batch").tokens(), 4 + 4 + 4);
+        assert_eq!(OptionBatch::new(&spec, &examples(), Learnt::Choice).expect("a batch").tokens(), 4 + 4 + 4);
     }
 
     #[test]
@@ -211,21 +195,28 @@ mod tests {
         for name in ["llama", "gpt2"] {
             let weights = golden::Weights::open(&golden::directory(name));
             let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
-            let batch = OptionBatch::new(model.spec(), &examples()).expect("a batch");
             let lanes = [Displacement::default()];
-            let found = batch.score(&model, &Context::new(Isa::fastest()), &lanes).expect("scores").remove(0);
+            let [choice, tokens] = [Learnt::Choice, Learnt::Tokens].map(|learnt| {
+                let batch = OptionBatch::new(model.spec(), &examples(), learnt).expect("a batch");
+                batch.score(&model, &Context::new(Isa::fastest()), &lanes).expect("scores").remove(0)
+            });
+            assert_eq!((&choice.scores, &choice.correct), (&tokens.scores, &tokens.correct));
             for (i, example) in examples().iter().enumerate() {
                 let scores: Vec<f64> =
                     example.sequences.iter().map(|(tokens, span)| mean_log(&weights, tokens, span)).collect();
                 let sum: f64 = scores.iter().map(|score| score.exp()).sum();
-                for (found, expected) in found.scores[i].iter().zip(&scores) {
+                for (found, expected) in choice.scores[i].iter().zip(&scores) {
                     // The golden files' bound for losses of an f32 engine.
                     assert!((found - expected).abs() <= 1e-5, "{name}, example {i}: {found}, expected {expected}");
                 }
-                let expected = sum.ln() - scores[example.gold[0]];
-                assert!((found.losses[i] - expected).abs() <= 2e-5, "{name}, example {i}");
+                let gold = example.gold[0];
+                assert!((choice.losses[i] - (sum.ln() - scores[gold])).abs() <= 2e-5, "{name}, example {i}");
+                // A sum of so many losses.
+                let count = example.sequences[gold].1.len() as f64;
+                let expected = -scores[gold] * count;
+                assert!((tokens.losses[i] - expected).abs() <= 1e-5 * count, "{name}, example {i}");
                 let best = scores.iter().copied().fold(f64::MIN, f64::max);
-                assert_eq!(found.correct[i], scores[example.gold[0]] == best, "{name}, example {i}");
+                assert_eq!(choice.correct[i], scores[gold] == best, "{name}, example {i}");
             }
         }
     }
@@ -240,15 +231,8 @@ mod tests {
     #[test]
     fn a_token_beyond_the_vocabulary_is_named() {
         let spec = golden::Weights::open(&golden::directory("llama")).spec;
-        let error = OptionBatch::new(&spec, &[example(&[1], &[&[96]], 0)]).expect_err("96 is no token");
+        let error = OptionBatch::new(&spec, &[example(&[1], &[&[96]], 0)], Learnt::Choice).expect_err("96 is no token");
         assert_eq!(error, LabelError::Range { found: 96, what: "scored token", index: 0, width: 96 });
-        assert_eq!(OptionBatch::new(&spec, &[]).map(|_| ()), Err(LabelError::None));
-    }
-
-    #[test]
-    fn nan_scores_reach_the_loss() {
-        assert!(cross_entropy(&[1.0, f64::NAN], 0).is_nan());
-        assert!(cross_entropy(&[f64::NAN, 1.0], 1).is_nan());
-        assert!((cross_entropy(&[0.0, 0.0], 1) - 2.0_f64.ln()).abs() < 1e-15);
+        assert_eq!(OptionBatch::new(&spec, &[], Learnt::Choice).map(|_| ()), Err(LabelError::None));
     }
 }

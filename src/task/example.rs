@@ -60,6 +60,8 @@ pub enum Input {
     Class {
         /// The text.
         text: String,
+        /// How many classes there are.
+        classes: usize,
         /// The class.
         gold: usize,
     },
@@ -119,7 +121,10 @@ impl Task {
                 gold: label.read(row, words.len())?,
                 words: words.clone(),
             },
-            Answers::Classes { label } => Input::Class { text: prompt, gold: label.read(row, label.names())? },
+            Answers::Classes { label } => {
+                let classes = label.names();
+                Input::Class { text: prompt, classes, gold: label.read(row, classes)? }
+            }
         };
         Ok(Example { place: row.place().clone(), input })
     }

@@ -1,6 +1,6 @@
 //! What the tests of every floor share: bit comparison, awkward inputs, the grid of instruction sets and
-//! thread counts, derivatives by finite differences, the naive forward pass of every architecture, toy worlds for
-//! optimizers.
+//! thread counts, derivatives by finite differences, the naive forward pass of every architecture, examples
+//! of every objective, toy worlds for optimizers.
 //!
 //! *What it is not.* No definitions of kernels (those are `kernels::twin`, part of the program), and nothing
 //! that the program calls: compiled only for tests and with the feature `testing`.
@@ -9,6 +9,7 @@
 
 mod bits;
 mod everywhere;
+pub mod examples;
 mod finite_diff;
 pub mod gguf;
 pub mod record;

@@ -5,7 +5,7 @@ use std::{fmt, io, ops::Range, path::PathBuf};
 use crate::{
     journal::{JournalError, ReplayError},
     model::ModelError,
-    objective::LabelError,
+    objective::{ExamplesError, GenerationError},
     optim::{OptimError, OracleError},
     task::{ReadError, TaskError, TooFewExamples},
     text::TextError,
@@ -182,18 +182,6 @@ pub enum TrainError {
         /// What it could name.
         expected: String,
     },
-    /// A task that asks for what the model's head does not answer.
-    #[error("the task {task} needs a model with a {needs} head; this {family} model's is {found}")]
-    Head {
-        /// The task.
-        task: String,
-        /// The head it needs.
-        needs: &'static str,
-        /// The model's family.
-        family: &'static str,
-        /// Its head.
-        found: &'static str,
-    },
     /// A run that is to be continued was begun with something else.
     #[error(
         "{} was begun with other {what} than there are now; restore them, or begin a new run with --set output=DIR",
@@ -250,14 +238,12 @@ pub enum TrainError {
         /// What was asked for.
         problem: TooFewExamples,
     },
-    /// An example's tokens or labels do not fit the model.
-    #[error("{}: {problem}", path.display())]
-    Labels {
-        /// The data.
-        path: PathBuf,
-        /// What is wrong.
-        problem: LabelError,
-    },
+    /// Examples do not fit the model.
+    #[error(transparent)]
+    Examples(#[from] ExamplesError),
+    /// The model could not write an answer.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
     /// Signals cannot be listened to.
     #[error("cannot listen to SIGINT and SIGTERM")]
     Signals {

@@ -1,8 +1,8 @@
 //! The oracle of a real run: a model on its examples.
 //!
-//! *What it is not.* No files and no loop; updates are for [`Tuned`]. *What must stay true*: probing leaves the weights as they are; which examples
-//! a batch has depends on the seed and the number of the draw; how a batch is cut into passes changes no bit, because
-//! an example is never cut and sums are chains over examples.
+//! *What it is not.* No files and no loop; updates are for [`Tuned`]. *What must stay true*: probing leaves the weights
+//! as they are; which examples a batch has depends on the seed and the number of the draw; how a batch is cut into
+//! passes changes no bit, because an example is never cut and sums are chains over examples.
 
 use std::sync::Arc;
 
@@ -11,21 +11,20 @@ use crate::{
     direction::{DirectionSet, Displacement, ParamId, ParamTable},
     linalg::Square,
     model::ModelError,
-    objective::{LabelError, OptionBatch, Options},
+    objective::Examples,
     optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
     task::Batches,
     tensor::WeightRef,
 };
 
-/// Tokens of one pass over the weights, all lanes together and rows that continuations share counted for each, unless a
-/// single example has more.
+/// Rows of one pass over the weights, all lanes together, unless a single example has more.
 const ROWS: usize = 4096;
 
 /// A model on the examples of a run.
 #[derive(Debug)]
 pub struct LiveOracle {
     tuned: Tuned,
-    examples: Vec<Options>,
+    examples: Examples,
     batches: Batches,
     batch_size: usize,
     batch: Vec<usize>,
@@ -35,19 +34,11 @@ pub struct LiveOracle {
 impl LiveOracle {
     /// An oracle over `examples`, drawn in batches of `batch_size` in the order of `seed`.
     ///
-    /// # Errors
-    /// [`LabelError`] if a token that is scored is not in the model's vocabulary.
-    ///
     /// # Panics
     /// If there is no example.
-    pub fn new(
-        tuned: Tuned,
-        examples: Vec<Options>,
-        (batch_size, seed): (usize, u64),
-    ) -> Result<LiveOracle, LabelError> {
-        OptionBatch::new(tuned.model().spec(), &examples)?;
+    pub fn new(tuned: Tuned, examples: Examples, (batch_size, seed): (usize, u64)) -> LiveOracle {
         let batches = Batches::new(examples.len(), Pool::Train as u32, seed);
-        Ok(LiveOracle { tuned, examples, batches, batch_size, batch: Vec::new(), tokens: 0 })
+        LiveOracle { tuned, examples, batches, batch_size, batch: Vec::new(), tokens: 0 }
     }
 
     /// The model and what of it moves.
@@ -58,41 +49,32 @@ impl LiveOracle {
     pub fn tuned_mut(&mut self) -> &mut Tuned {
         &mut self.tuned
     }
+    /// How many examples batches are drawn from.
+    pub fn examples(&self) -> usize {
+        self.examples.len()
+    }
     /// How many tokens were evaluated since this was asked last, those of every lane counted.
     pub fn take_tokens(&mut self) -> u64 {
         std::mem::take(&mut self.tokens)
     }
 
-    /// The losses of the examples at `numbers`, in every lane.
-    fn score(&mut self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Vec<f64>>, ModelError> {
-        let mut losses = vec![Vec::with_capacity(numbers.len()); lanes.len()];
-        let tokens =
-            |number: &usize| self.examples[*number].sequences.iter().map(|(tokens, _)| tokens.len()).sum::<usize>();
-        let mut rest = numbers;
-        while !rest.is_empty() {
-            let mut rows = 0;
-            let fitting = rest.iter().take_while(|number| {
-                rows += tokens(number) * lanes.len();
-                rows <= ROWS
-            });
-            let (now, later) = rest.split_at(fitting.count().max(1));
-            let examples: Vec<Options> = now.iter().map(|&number| self.examples[number].clone()).collect();
-            let batch = OptionBatch::new(self.tuned.model().spec(), &examples).expect("`new` checked every example");
-            self.tokens += (batch.tokens() * lanes.len()) as u64;
-            let (model, cx) = (self.tuned.model(), self.tuned.context());
-            for (losses, scores) in losses.iter_mut().zip(batch.score(model, cx, lanes)?) {
-                losses.extend(scores.losses);
+    /// The mean loss of the examples at `numbers` in every lane: over all that their weights count, whatever the passes.
+    fn score(&self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Losses>, ModelError> {
+        let (model, cx) = (self.tuned.model(), self.tuned.context());
+        let weight = numbers.iter().map(|&number| self.examples.weight(number)).sum::<usize>() as f64;
+        let mut contributions = vec![Vec::with_capacity(numbers.len()); lanes.len()];
+        for pass in self.examples.passes(numbers, ROWS / lanes.len()) {
+            let scores = self.examples.score(model, cx, pass, lanes)?;
+            for (of_lane, scores) in contributions.iter_mut().zip(scores) {
+                of_lane.extend(scores.losses.into_iter().map(|loss| loss / weight));
             }
-            rest = later;
         }
-        Ok(losses)
+        Ok(contributions.into_iter().map(summed).collect())
     }
 }
 
-/// What each example contributes to the mean, and their sum.
-fn mean(losses: Vec<f64>) -> Losses {
-    let count = losses.len() as f64;
-    let per_example: Vec<f64> = losses.into_iter().map(|loss| loss / count).collect();
+/// Contributions of examples with their sum.
+fn summed(per_example: Vec<f64>) -> Losses {
     Losses { total: per_example.iter().fold(0.0, |total, loss| total + loss), per_example }
 }
 
@@ -122,11 +104,11 @@ impl Oracle for LiveOracle {
 
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
-        let numbers = std::mem::take(&mut self.batch);
-        let losses = self.score(&numbers, probes).map_err(failed);
-        self.batch = numbers;
+        let losses = self.score(&self.batch, probes).map_err(failed)?;
         self.tuned.model().store().check_unchanged().map_err(|error| failed(error.into()))?;
-        Ok(losses?.into_iter().map(mean).collect())
+        let rows: usize = self.batch.iter().map(|&number| self.examples.tokens(number)).sum();
+        self.tokens += (rows * probes.len()) as u64;
+        Ok(losses)
     }
 
     fn slopes(&mut self, _: BatchId, _: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
@@ -145,31 +127,27 @@ mod tests {
         kernels::{Context, Isa},
         model::Model,
         optim::{self, Clock},
-        testing::{assert_same_bits, on_threads, reference::golden},
+        task::Objective,
+        testing::{
+            assert_same_bits,
+            examples::{checkpoints, examples},
+            on_threads,
+            reference::golden,
+        },
     };
 
-    /// Which of two words follows three others: six examples.
-    fn examples() -> Vec<Options> {
-        let example = |i: u32| {
-            let prompt = [5 + 7 * i, 40 + i, 80 - 3 * i];
-            let sequences = [11, 12].map(|word| ([&prompt[..], &[word]].concat(), 3..4)).to_vec();
-            Options { sequences, gold: vec![(i % 2) as usize] }
-        };
-        (0..6).map(example).collect()
-    }
-
-    fn oracle(name: &str, isa: Isa) -> LiveOracle {
+    fn oracle(name: &str, objective: Objective, isa: Isa) -> LiveOracle {
         let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
         let trainable = model.store().params().iter().map(|(id, _)| id).collect();
-        let tuned = Tuned::new(model, Context::new(isa), trainable);
-        LiveOracle::new(tuned, examples(), (4, 9)).expect("words of the vocabulary")
+        let examples = Examples::new(model.spec(), objective, &examples(objective)).expect("examples");
+        LiveOracle::new(Tuned::new(model, Context::new(isa), trainable), examples, (4, 9))
     }
 
     /// Trains by `MeZO` and answers the loss of every step and all weights.
-    fn train(name: &str, isa: Isa, steps: u64, lr: f64) -> (Vec<f64>, Vec<f32>) {
+    fn train(name: &str, objective: Objective, isa: Isa, steps: u64, lr: f64) -> (Vec<f64>, Vec<f32>) {
         let options = toml::Table::from_iter([("lr".to_owned(), lr.into()), ("queries".to_owned(), 4.into())]);
         let mut optimizer = optim::find("mezo").and_then(|entry| entry.build(&options)).expect("an optimizer");
-        let mut oracle = oracle(name, isa);
+        let mut oracle = oracle(name, objective, isa);
         let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
         let losses = (0..steps).map(step).collect();
         let store = oracle.tuned().model().store();
@@ -181,19 +159,22 @@ mod tests {
     }
 
     #[test]
-    fn mezo_lowers_the_loss_of_a_model() {
-        // Both runs see the same batches and directions; a wrong sign climbs, a wrong batch or a lost update stands.
-        let last = |lr| train("llama", Isa::fastest(), 60, lr).0[50..].iter().sum::<f64>();
-        let (trained, untrained) = (last(2e-3), last(0.0));
-        assert!(trained < untrained, "{trained} after training, {untrained} without");
+    fn mezo_lowers_every_loss_of_a_model() {
+        for objective in [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier] {
+            // Both runs see the same batches and directions; a wrong sign climbs, a wrong batch or a lost update stands.
+            let last =
+                |lr| train(checkpoints(objective)[0], objective, Isa::fastest(), 60, lr).0[50..].iter().sum::<f64>();
+            let (trained, untrained) = (last(2e-3), last(0.0));
+            assert!(trained < untrained, "{objective:?}: {trained} after training, {untrained} without");
+        }
     }
 
     #[test]
     fn instruction_sets_and_threads_change_no_bit_of_a_run() {
-        let (losses, weights) = train("gpt2", Isa::fastest(), 3, 2e-3);
+        let (losses, weights) = train("gpt2", Objective::Options, Isa::fastest(), 3, 2e-3);
         for isa in Isa::available() {
             for threads in [1, 3] {
-                let (found, values) = on_threads(threads, || train("gpt2", isa, 3, 2e-3));
+                let (found, values) = on_threads(threads, || train("gpt2", Objective::Options, isa, 3, 2e-3));
                 assert_eq!(found, losses, "{isa}, {threads} threads");
                 assert_same_bits(&values, &weights, format_args!("{isa}, {threads} threads"));
             }
@@ -202,7 +183,7 @@ mod tests {
 
     #[test]
     fn probing_writes_nothing_and_a_commit_moves_what_it_names() {
-        let mut oracle = oracle("qwen2", Isa::fastest());
+        let mut oracle = oracle("qwen2", Objective::Options, Isa::fastest());
         let ids = oracle.trainable()[..1].to_vec();
         let values: Arc<[f32]> = vec![1.0; oracle.params()[ids[0]].elements()].into();
         let set = Arc::new(DirectionSet::new([(ids[0], crate::direction::Direction::Explicit(values))]));

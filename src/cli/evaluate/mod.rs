@@ -52,7 +52,7 @@ struct Outcome {
     value: f64,
     /// 95 % confidence interval of the value.
     ci95: [f64; 2],
-    /// Mean loss in nats: per token for perplexity, else per example.
+    /// Mean loss in nats: per token for perplexity and where the tokens of answers are learnt, else per example.
     loss: f64,
     /// Predicted tokens for perplexity, else examples.
     count: usize,

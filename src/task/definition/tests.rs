@@ -115,7 +115,7 @@ fn answers_may_be_entries_of_a_field_or_words_or_classes() {
     );
     let classes = "template = '{{ text }}'\n[label]\nfield = 'kind'\nnames = ['a', 'b']";
     let class = input(classes, json!({"text": " x ", "kind": "b"}));
-    assert_eq!(class, Ok(Input::Class { text: " x ".to_owned(), gold: 1 }));
+    assert_eq!(class, Ok(Input::Class { text: " x ".to_owned(), classes: 2, gold: 1 }));
     let task = Task::parse("mine", classes).expect("a task");
     assert_eq!((task.objective(), task.classes()), (Objective::Classifier, Some(2)));
     let generation = "template = '{{ q }}'\n[generation]\ngold = 'a'\nanswer = ' {{ entry }}'\nmetric = 'exact-match'\nmax_tokens = 7";

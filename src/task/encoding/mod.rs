@@ -67,6 +67,8 @@ pub enum Encoded {
     Class {
         /// The sequence.
         ids: Vec<u32>,
+        /// How many classes there are.
+        classes: usize,
         /// The class.
         gold: usize,
         /// Tokens that were cut off because there were too many.
@@ -97,7 +99,7 @@ impl<'t> Encoder<'t> {
             Input::Candidates { prompt, candidates, gold } => self.candidates(prompt, candidates, gold),
             Input::Answer { prompt, answer, max_tokens, .. } => self.answer(prompt, answer, *max_tokens),
             Input::Mask { before, after, words, gold } => self.mask(before, after, words, *gold),
-            Input::Class { text, gold } => self.class(text, *gold),
+            Input::Class { text, classes, gold } => self.class(text, *classes, *gold),
             Input::Text { text } => self.text(text),
             Input::Completion { prompt, completion } => self.completion(prompt, completion),
             Input::Conversation { messages } => self.conversation(messages),
@@ -210,12 +212,12 @@ impl<'t> Encoder<'t> {
         Ok(ids)
     }
 
-    fn class(&self, text: &str, gold: usize) -> Result<Encoded, EncodeProblem> {
+    fn class(&self, text: &str, classes: usize, gold: usize) -> Result<Encoded, EncodeProblem> {
         let Encoding { mut ids, offsets } = self.tokenizer.encode_with_offsets(text, true)?;
         let kept = offsets.iter().take_while(|range| range.is_empty()).count().min(self.max_tokens);
         let dropped = ids.len().saturating_sub(self.max_tokens);
         ids.drain(kept..kept + dropped);
-        Ok(Encoded::Class { ids, gold, dropped })
+        Ok(Encoded::Class { ids, classes, gold, dropped })
     }
 
     fn prompt<'p>(&self, text: &'p str, special: bool) -> Result<Prompt<'p>, EncodeProblem> {

@@ -257,8 +257,8 @@ fn a_mask_token_in_the_text_is_not_taken_for_ours() {
 #[test]
 fn texts_of_a_class_keep_what_encloses_them() {
     let tokenizer = tiny("wordpiece");
-    let input = || Input::Class { text: "The cat sat on the mat".to_owned(), gold: 2 };
-    let Ok(Encoded::Class { ids: whole, gold: 2, dropped: 0 }) = encode(&tokenizer, 100, input()) else {
+    let input = || Input::Class { text: "The cat sat on the mat".to_owned(), classes: 3, gold: 2 };
+    let Ok(Encoded::Class { ids: whole, classes: 3, gold: 2, dropped: 0 }) = encode(&tokenizer, 100, input()) else {
         panic!("a class")
     };
     let Ok(Encoded::Class { ids, dropped, .. }) = encode(&tokenizer, 5, input()) else { panic!("a class") };
