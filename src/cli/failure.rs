@@ -205,7 +205,9 @@ fn weights_exit(error: &WeightsError) -> Exit {
         | WeightsError::Missing { .. }
         | WeightsError::Shape { .. }
         | WeightsError::Type { .. }
-        | WeightsError::Gguf { .. } => Exit::Failed,
+        | WeightsError::Gguf { .. }
+        | WeightsError::Snapshot { .. }
+        | WeightsError::Config { .. } => Exit::Failed,
     }
 }
 
