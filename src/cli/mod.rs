@@ -17,6 +17,7 @@ mod inspect;
 mod list;
 mod load;
 mod threads;
+mod train;
 mod verify;
 
 use std::{ffi::OsString, num::NonZeroUsize, process::ExitCode};
@@ -38,6 +39,7 @@ Examples:
   zofo import MODEL.gguf DIRECTORY   make a Hugging Face directory of a GGUF file
   zofo inspect DIRECTORY             what the model is, and what it needs
   zofo generate --model DIRECTORY --prompt \"The capital of France is\"
+  zofo train run.toml                fine-tune a model; --resume goes on where it was left
   zofo evaluate --model DIRECTORY --task perplexity --data texts.jsonl
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 non-finite loss, 4 input changed, 5 does not fit,
@@ -85,6 +87,10 @@ enum Command {
     Inspect(inspect::Arguments),
     /// List what there is to choose from
     List(list::Arguments),
+    /// Predict what a run needs: memory, time, steps
+    Plan(train::PlanArguments),
+    /// Fine-tune a model as a run file says
+    Train(train::Arguments),
     /// Check every kernel against its scalar definition on each instruction set of this CPU
     Verify,
 }
@@ -128,6 +134,8 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
         Command::Import(arguments) => import::run(arguments, console),
         Command::Inspect(arguments) => inspect::run(arguments, console),
         Command::List(arguments) => list::run(arguments, console),
+        Command::Plan(arguments) => train::plan(arguments, &context, console),
+        Command::Train(arguments) => train::run(arguments, &context, console),
         Command::Verify => verify::run(&context, console),
     })
 }

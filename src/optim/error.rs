@@ -51,3 +51,14 @@ pub enum OptimError {
     #[error(transparent)]
     Oracle(#[from] OracleError),
 }
+
+impl OptimError {
+    /// The option at fault, if one is.
+    pub fn option(&self) -> Option<&str> {
+        match self {
+            OptimError::UnknownOption { found, .. } => Some(found),
+            OptimError::OptionValue { option, .. } => Some(option),
+            OptimError::UnknownOptimizer { .. } | OptimError::NonFinite { .. } | OptimError::Oracle(_) => None,
+        }
+    }
+}

@@ -132,7 +132,7 @@ mod tests {
         let expected =
             r#"{"step":1,"loss":0.5,"lr":0.000001,"projected_grad":[-1.5],"update_rms":1e-7,"rounding_rms":0.0,"#
                 .to_owned()
-                + r#""forwards":2,"tokens":640,"seconds":0.25,"rss_bytes":1048576,"nonfinite":false}"#;
+                + r#""forwards":2,"tokens":640,"seconds":0.25,"elapsed":0.5,"rss_bytes":1048576,"nonfinite":false}"#;
         assert_eq!(fs::read_to_string(&path).expect("there"), format!("{expected}\n"));
         file.append(&StepMetrics { loss: f64::NAN, nonfinite: true, ..metrics(2) }).expect("room");
         let text = fs::read_to_string(&path).expect("there");

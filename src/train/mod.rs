@@ -37,7 +37,7 @@ pub use memory::Resident;
 pub use metrics::{Metrics, StepMetrics};
 pub use plan::Plan;
 pub use report::{Best, Report};
-pub use run::{Event, Outcome, Run};
+pub use run::{Event, Outcome, Run, finished};
 pub use run_dir::{RunDir, replace_file};
 pub use scope::trainable;
 pub use selection::{Mark, Selection};

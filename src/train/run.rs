@@ -7,6 +7,8 @@
 
 mod resume;
 
+pub use resume::finished;
+
 use std::time::Instant;
 
 use super::{
@@ -102,11 +104,11 @@ impl<'r> Run<'r> {
         job: &'r Job,
         dir: &'r RunDir,
         oracle: &'r mut LiveOracle,
-        optimizer: Box<dyn Optimizer>,
         interrupt: &'r Interrupt,
         tell: &'r mut dyn FnMut(Event<'_>),
     ) -> Result<Run<'r>, TrainError> {
         let begin = Instant::now();
+        let optimizer = job.optimizer()?;
         let selection = Selection::new(job.config.train.patience);
         if dir.holds_run() {
             return resume::resume((job, dir), oracle, optimizer, interrupt, tell, (begin, selection));
@@ -315,15 +317,17 @@ impl<'r> Run<'r> {
         Ok(Outcome::Finished(report))
     }
 
-    /// Puts the model at its best weights.
+    /// Puts the model at its best weights: those that were kept, or made again if they cannot be read.
     fn load_best(&mut self, step: u64) -> Result<(), TrainError> {
-        if step == 0 {
-            let (tuned, model) = (self.oracle.tuned_mut(), &self.job.config.model);
-            *tuned.model_mut() = crate::model::Model::open(model)?;
-            return Ok(());
+        let kept = snapshot::read(&self.dir.best(), self.oracle.tuned_mut(), &mut *self.optimizer);
+        match kept {
+            Ok((found, _)) if found == step => return Ok(()),
+            Ok(_) => {}
+            Err(_) if step == 0 => {}
+            Err(error) => (self.tell)(Event::Notice(&format!("{error}; made again from the journal instead"))),
         }
-        snapshot::read(&self.dir.best(), self.oracle.tuned_mut(), &mut *self.optimizer)?;
-        Ok(())
+        let mut optimizer = self.job.optimizer()?;
+        resume::rebuild(self.job, &self.dir.journal(), self.oracle.tuned_mut(), &mut *optimizer, step)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Going on with a run: the last snapshot that fits the journal, then the recorded steps after it.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use super::{Event, Run};
 use crate::{
     journal::{Flags, Kind, Reader, Record, Replay, SyncPolicy, Writer},
+    model::Model,
     optim::{Clock, Optimizer},
     train::{Interrupt, Job, LiveOracle, Mark, Metrics, RunDir, Selection, TrainError, Tuned, job::check_same, snapshot},
 };
@@ -19,6 +20,8 @@ struct History {
     steps: u64,
     /// The step with the best evaluation.
     best: Option<u64>,
+    /// Whether the run is over.
+    ended: bool,
 }
 
 impl History {
@@ -29,6 +32,7 @@ impl History {
         let mut history = History::default();
         while let Some(record) = reader.next_until(until)? {
             history.steps = record.step;
+            history.ended |= record.kind == Kind::End;
             if record.kind == Kind::Evaluation && record.flags.contains(Flags::BEST) {
                 history.best = Some(record.step);
             }
@@ -62,7 +66,7 @@ pub(super) fn resume<'r>(
             }
             Kind::Step => {}
             Kind::Evaluation => {
-                if let (Some(_), [value, loss, ..]) = (&job.dev, record.values[..]) {
+                if let (Some(_), &[value, loss, ..]) = (&job.dev, &record.values[..]) {
                     selection.add(Mark { step: record.step, value, loss });
                 }
                 let is_best = record.step > 0 && history.best == Some(record.step);
@@ -101,6 +105,21 @@ pub(super) fn resume<'r>(
     Ok(run)
 }
 
+/// The report of the run that `dir` holds, if it is over.
+///
+/// # Errors
+/// [`TrainError`] if the journal is damaged or of another run than `job`.
+pub fn finished(job: &Job, dir: &RunDir) -> Result<Option<serde_json::Value>, TrainError> {
+    if !dir.holds_run() || !History::read(job, dir, u64::MAX)?.ended {
+        return Ok(None);
+    }
+    match std::fs::read(dir.report()) {
+        Ok(report) => Ok(serde_json::from_slice(&report).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TrainError::Read { path: dir.report(), source }),
+    }
+}
+
 /// Puts the weights at the step that recorded steps are made again from: that of the last snapshot, or 0 where there is
 /// none that fits. It fits if the journal reaches it, and if the best weights up to it are at hand: they could not be
 /// made again from there.
@@ -125,10 +144,29 @@ fn start(
     }
 }
 
-/// Makes a recorded step again.
-pub(super) fn replay(
+/// Puts the model at the weights after `step` steps, made from the base and the journal alone.
+pub(super) fn rebuild(
     job: &Job,
-    path: &std::path::Path,
+    journal: &Path,
+    tuned: &mut Tuned,
+    optimizer: &mut dyn Optimizer,
+    step: u64,
+) -> Result<(), TrainError> {
+    *tuned.model_mut() = Model::open(&job.config.model)?;
+    tuned.skip_to(0);
+    let mut reader = Reader::open(journal)?;
+    while let Some(record) = reader.next_until(step)? {
+        if record.kind == Kind::Step {
+            replay(job, journal, tuned, optimizer, &record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a recorded step again.
+fn replay(
+    job: &Job,
+    path: &Path,
     tuned: &mut Tuned,
     optimizer: &mut dyn Optimizer,
     record: &Record,

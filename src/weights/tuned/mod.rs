@@ -16,7 +16,7 @@ mod snapshot;
 mod tests;
 
 pub use directory::export;
-pub use snapshot::{Snapshot, StateTensor, StateValues, read, write};
+pub use snapshot::{Snapshot, StateTensor, StateValues, facts, read, write};
 
 use std::convert::Infallible;
 

@@ -162,6 +162,23 @@ pub fn read(path: &Path, store: &mut Store, tuned: &[ParamId]) -> Result<Snapsho
     Ok(contents.rest)
 }
 
+/// The facts that the snapshot at `path` was written with, from its header alone: its values are not checked.
+///
+/// # Errors
+/// [`WeightsError`] if it cannot be read, or has no header of a snapshot.
+pub fn facts(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
+    let file = Mapping::open(path)?;
+    let header = |problem| WeightsError::Header { path: path.to_owned(), problem };
+    let (_, facts) = header::read_with_metadata(file.bytes()).map_err(header)?;
+    match facts.get(OWN[0]) {
+        Some(format) if format == FORMAT => Ok(facts),
+        found => {
+            let problem = SnapshotProblem::Format { found: found.cloned(), expected: FORMAT };
+            Err(WeightsError::Snapshot { path: path.to_owned(), problem })
+        }
+    }
+}
+
 /// What a file holds, known to be what was written.
 struct Contents<'a> {
     tuned: Vec<(ParamId, &'a [u8])>,
