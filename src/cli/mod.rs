@@ -16,6 +16,7 @@ mod import;
 mod inspect;
 mod list;
 mod load;
+mod replay;
 mod threads;
 mod train;
 mod verify;
@@ -40,6 +41,7 @@ Examples:
   zofo inspect DIRECTORY             what the model is, and what it needs
   zofo generate --model DIRECTORY --prompt \"The capital of France is\"
   zofo train run.toml                fine-tune a model; --resume goes on where it was left
+  zofo export runs/sst2-mezo TUNED   a model directory of the run's tuned weights
   zofo evaluate --model DIRECTORY --task perplexity --data texts.jsonl
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 non-finite loss, 4 input changed, 5 does not fit,
@@ -79,6 +81,8 @@ enum Command {
     Dump(dump::Arguments),
     /// Score a model on a data file
     Evaluate(evaluate::Arguments),
+    /// Make a model directory of a run's tuned weights
+    Export(replay::ExportArguments),
     /// Go on from a prompt
     Generate(generate::Arguments),
     /// Make a Hugging Face directory, with tokenizer, of a GGUF file of llama.cpp
@@ -89,6 +93,8 @@ enum Command {
     List(list::Arguments),
     /// Predict what a run needs: memory, time, steps
     Plan(train::PlanArguments),
+    /// Make a run's tuned weights again from its base model and its journal
+    Replay(replay::Arguments),
     /// Fine-tune a model as a run file says
     Train(train::Arguments),
     /// Check every kernel against its scalar definition on each instruction set of this CPU
@@ -130,11 +136,13 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
         Command::Demo => demo::run(&context, console),
         Command::Dump(arguments) => dump::run(arguments, &context, console),
         Command::Evaluate(arguments) => evaluate::run(arguments, &context, console),
+        Command::Export(arguments) => replay::export(arguments, &context, console),
         Command::Generate(arguments) => generate::run(arguments, &context, console),
         Command::Import(arguments) => import::run(arguments, console),
         Command::Inspect(arguments) => inspect::run(arguments, console),
         Command::List(arguments) => list::run(arguments, console),
         Command::Plan(arguments) => train::plan(arguments, &context, console),
+        Command::Replay(arguments) => replay::run(arguments, &context, console),
         Command::Train(arguments) => train::run(arguments, &context, console),
         Command::Verify => verify::run(&context, console),
     })

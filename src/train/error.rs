@@ -193,6 +193,16 @@ pub enum TrainError {
         /// What is not as it was.
         what: Difference,
     },
+    /// A step that a journal does not reach.
+    #[error("{} ends after step {steps}; it has no step {found}", path.display())]
+    NoStep {
+        /// The journal.
+        path: PathBuf,
+        /// The step asked for.
+        found: u64,
+        /// The steps that are recorded.
+        steps: u64,
+    },
     /// The optimizer or its options are not known.
     #[error("{}{error}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
     Optimizer {

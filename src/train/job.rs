@@ -8,14 +8,13 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Difference, Exam, LiveOracle, OptimizerConfig, RunConfig, TrainError, Tuned, trainable};
+use super::{Difference, Exam, LiveOracle, RunConfig, TrainError, Tuned, trainable};
 use crate::{
     journal::{Header, NumericProfile, RunKind, Sha256Digest},
     kernels::{Context, Profile},
     model::Model,
     noise::NOISE_VERSION,
     objective::Examples,
-    optim::{self, Optimizer},
     task::{Encoded, Encoder, Example, Row, Sequence, Style, Subsets, Task, TaskError, read_rows},
     text::Tokenizer,
     weights::tuned,
@@ -92,16 +91,6 @@ impl Job {
         let batch = (config.train.batch_size as usize, config.seed);
         let oracle = LiveOracle::new(Tuned::new(model, cx, trainable), examples, batch);
         Ok((Job { config, task, tokenizer, dev: dev_exam, valid: valid_exam, majority, header }, oracle))
-    }
-
-    /// The run's optimizer, before its first step.
-    ///
-    /// # Errors
-    /// [`TrainError::Optimizer`] if its name or an option is wrong.
-    pub fn optimizer(&self) -> Result<Box<dyn Optimizer>, TrainError> {
-        let OptimizerConfig { name, options } = &self.config.optimizer;
-        let built = optim::find(name).and_then(|entry| entry.build(options));
-        built.map_err(|error| TrainError::Optimizer { place: None, error })
     }
 
     /// The examples that the report is about, and what they are called.

@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use super::{
     Best, Exam, Interrupt, Job, LiveOracle, Mark, Metrics, Report, RunDir, Score, Selection, StepMetrics, TrainError,
-    memory::Resident, replace_file, snapshot,
+    memory::Resident, replace_file, replay, snapshot,
 };
 use crate::{
     journal::{Flags, Kind, Record, Recorder, SyncPolicy, Writer},
+    model::Model,
     optim::{Clock, Optimizer, Oracle},
     weights::tuned,
 };
@@ -108,7 +109,7 @@ impl<'r> Run<'r> {
         tell: &'r mut dyn FnMut(Event<'_>),
     ) -> Result<Run<'r>, TrainError> {
         let begin = Instant::now();
-        let optimizer = job.optimizer()?;
+        let optimizer = replay::optimizer(&job.config.optimizer)?;
         let selection = Selection::new(job.config.train.patience);
         if dir.holds_run() {
             return resume::resume((job, dir), oracle, optimizer, interrupt, tell, (begin, selection));
@@ -326,8 +327,12 @@ impl<'r> Run<'r> {
             Err(_) if step == 0 => {}
             Err(error) => (self.tell)(Event::Notice(&format!("{error}; made again from the journal instead"))),
         }
-        let mut optimizer = self.job.optimizer()?;
-        resume::rebuild(self.job, &self.dir.journal(), self.oracle.tuned_mut(), &mut *optimizer, step)
+        let (config, tuned) = (&self.job.config, self.oracle.tuned_mut());
+        *tuned.model_mut() = Model::open(&config.model)?;
+        tuned.skip_to(0);
+        let mut optimizer = replay::optimizer(&config.optimizer)?;
+        let mut told = |step, of| (self.tell)(Event::Replayed { step, of });
+        replay::advance(config, &self.dir.journal(), (tuned, &mut *optimizer), 0..step, &mut told)
     }
 }
 

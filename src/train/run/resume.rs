@@ -1,44 +1,42 @@
 //! Going on with a run: the last snapshot that fits the journal, then the recorded steps after it.
 
-use std::{path::Path, time::Instant};
+use std::{fs, io, time::Instant};
 
 use super::{Event, Run};
 use crate::{
-    journal::{Flags, Kind, Reader, Record, Replay, SyncPolicy, Writer},
-    model::Model,
-    optim::{Clock, Optimizer},
-    train::{Interrupt, Job, LiveOracle, Mark, Metrics, RunDir, Selection, TrainError, Tuned, job::check_same, snapshot},
+    journal::{Kind, Reader, SyncPolicy, Writer},
+    optim::Optimizer,
+    train::{
+        Interrupt, Job, LiveOracle, Mark, Metrics, RunDir, Selection, TrainError, Tuned,
+        job::check_same,
+        replay::{History, again},
+        snapshot,
+    },
 };
 
 /// Steps between two lines about recorded steps.
 const TOLD_EVERY: u64 = 10;
 
-/// What a journal holds.
-#[derive(Clone, Copy, Debug, Default)]
-struct History {
-    /// Steps that are complete.
-    steps: u64,
-    /// The step with the best evaluation.
-    best: Option<u64>,
-    /// Whether the run is over.
-    ended: bool,
+/// The report of the run that `dir` holds, if it is over.
+///
+/// # Errors
+/// [`TrainError`] if the journal is damaged or of another run than `job`.
+pub fn finished(job: &Job, dir: &RunDir) -> Result<Option<serde_json::Value>, TrainError> {
+    if !dir.holds_run() || !history(job, dir)?.ended {
+        return Ok(None);
+    }
+    match fs::read(dir.report()) {
+        Ok(report) => Ok(serde_json::from_slice(&report).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TrainError::Read { path: dir.report(), source }),
+    }
 }
 
-impl History {
-    /// Reads a journal up to and with `until`.
-    fn read(job: &Job, dir: &RunDir, until: u64) -> Result<History, TrainError> {
-        let mut reader = Reader::open(&dir.journal())?;
-        check_same(reader.path(), reader.header(), &job.header)?;
-        let mut history = History::default();
-        while let Some(record) = reader.next_until(until)? {
-            history.steps = record.step;
-            history.ended |= record.kind == Kind::End;
-            if record.kind == Kind::Evaluation && record.flags.contains(Flags::BEST) {
-                history.best = Some(record.step);
-            }
-        }
-        Ok(history)
-    }
+/// What the journal in `dir` holds, which must be of the run of `job`.
+fn history(job: &Job, dir: &RunDir) -> Result<History, TrainError> {
+    let journal = dir.journal();
+    check_same(&journal, Reader::open(&journal)?.header(), &job.header)?;
+    History::read(&journal, u64::MAX)
 }
 
 /// The run that `dir` holds, where its journal ends.
@@ -48,23 +46,23 @@ pub(super) fn resume<'r>(
     mut optimizer: Box<dyn Optimizer>,
     interrupt: &'r Interrupt,
     tell: &'r mut dyn FnMut(Event<'_>),
-    (begin, selection): (Instant, Selection),
+    (begin, mut selection): (Instant, Selection),
 ) -> Result<Run<'r>, TrainError> {
-    let history = History::read(job, dir, u64::MAX)?;
-    let from = start((job, dir), history, oracle.tuned_mut(), &mut *optimizer, tell)?;
-
-    let mut reader = Reader::open(&dir.journal())?;
-    let (mut selection, mut step, mut evaluated, mut ended, mut base) = (selection, from, None, false, Vec::new());
+    let history = history(job, dir)?;
+    let from = start(dir, history, oracle.tuned_mut(), &mut *optimizer, tell)?;
+    let journal = dir.journal();
+    let mut reader = Reader::open(&journal)?;
+    let (mut step, mut evaluated, mut base) = (from, None, Vec::new());
     while let Some(record) = reader.next_record()? {
         match record.kind {
             Kind::Step if record.step > from => {
-                replay(job, reader.path(), oracle.tuned_mut(), &mut *optimizer, &record)?;
+                again(&job.config, &journal, (oracle.tuned_mut(), &mut *optimizer), &record)?;
                 step = record.step;
                 if step.is_multiple_of(TOLD_EVERY) || step == history.steps {
                     tell(Event::Replayed { step, of: history.steps });
                 }
             }
-            Kind::Step => {}
+            Kind::Step | Kind::End => {}
             Kind::Evaluation => {
                 if let (Some(_), &[value, loss, ..]) = (&job.dev, &record.values[..]) {
                     selection.add(Mark { step: record.step, value, loss });
@@ -78,7 +76,6 @@ pub(super) fn resume<'r>(
                     base = record.values;
                 }
             }
-            Kind::End => ended = true,
         }
     }
     let journal = Writer::resume(&reader, SyncPolicy::default())?;
@@ -98,41 +95,26 @@ pub(super) fn resume<'r>(
         step,
         evaluated,
         base: None,
-        ended,
+        ended: history.ended,
         begin,
     };
     run.base = run.recorded_base(&base);
     Ok(run)
 }
 
-/// The report of the run that `dir` holds, if it is over.
-///
-/// # Errors
-/// [`TrainError`] if the journal is damaged or of another run than `job`.
-pub fn finished(job: &Job, dir: &RunDir) -> Result<Option<serde_json::Value>, TrainError> {
-    if !dir.holds_run() || !History::read(job, dir, u64::MAX)?.ended {
-        return Ok(None);
-    }
-    match std::fs::read(dir.report()) {
-        Ok(report) => Ok(serde_json::from_slice(&report).ok()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TrainError::Read { path: dir.report(), source }),
-    }
-}
-
 /// Puts the weights at the step that recorded steps are made again from: that of the last snapshot, or 0 where there is
 /// none that fits. It fits if the journal reaches it, and if the best weights up to it are at hand: they could not be
 /// made again from there.
 fn start(
-    (job, dir): (&Job, &RunDir),
+    dir: &RunDir,
     history: History,
     tuned: &mut Tuned,
     optimizer: &mut dyn Optimizer,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<u64, TrainError> {
     let Some(step) = snapshot::step(&dir.last()).filter(|&step| step <= history.steps) else { return Ok(0) };
-    let best = History::read(job, dir, step)?.best.filter(|&best| best > 0);
-    if best.is_some() && history.best == best && snapshot::step(&dir.best()) != best {
+    let is_behind = |best: u64| (1..=step).contains(&best);
+    if history.best.is_some_and(is_behind) && snapshot::step(&dir.best()) != history.best {
         return Ok(0);
     }
     match snapshot::read(&dir.last(), tuned, optimizer) {
@@ -142,37 +124,4 @@ fn start(
             Ok(0)
         }
     }
-}
-
-/// Puts the model at the weights after `step` steps, made from the base and the journal alone.
-pub(super) fn rebuild(
-    job: &Job,
-    journal: &Path,
-    tuned: &mut Tuned,
-    optimizer: &mut dyn Optimizer,
-    step: u64,
-) -> Result<(), TrainError> {
-    *tuned.model_mut() = Model::open(&job.config.model)?;
-    tuned.skip_to(0);
-    let mut reader = Reader::open(journal)?;
-    while let Some(record) = reader.next_until(step)? {
-        if record.kind == Kind::Step {
-            replay(job, journal, tuned, optimizer, &record)?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes a recorded step again.
-fn replay(
-    job: &Job,
-    path: &Path,
-    tuned: &mut Tuned,
-    optimizer: &mut dyn Optimizer,
-    record: &Record,
-) -> Result<(), TrainError> {
-    let clock = Clock { seed: job.config.seed, step: record.step - 1, steps: job.config.train.steps };
-    let mut replay = Replay::new(tuned, record);
-    let report = optimizer.step(&mut replay, clock)?;
-    replay.finish(&report).map_err(|problem| TrainError::Replay { path: path.to_owned(), problem })
 }
