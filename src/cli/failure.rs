@@ -45,10 +45,6 @@ pub(super) enum Failure {
         )
     )]
     SubnormalsFlushed,
-    /// Training met a loss that is infinite or NaN; no parameter was changed by it.
-    #[error("the loss of step {step} is {loss}")]
-    #[diagnostic(code(non_finite), help("`zofo verify` checks this CPU"))]
-    NonFinite { step: u64, loss: f64 },
     /// A model's files cannot be read, written or understood.
     #[error(transparent)]
     #[diagnostic(code(weights))]
@@ -118,7 +114,6 @@ impl Failure {
         match self {
             Failure::Usage { .. } | Failure::Isa { .. } => Exit::Usage,
             Failure::Threads { .. } | Failure::SubnormalsFlushed => Exit::Failed,
-            Failure::NonFinite { .. } => Exit::NonFinite,
             Failure::Output { .. } => Exit::Io,
             Failure::Weights(error) | Failure::Model(ModelError::Weights(error)) => weights_exit(error),
             Failure::Model(ModelError::Read { .. })
@@ -207,7 +202,9 @@ impl From<TrainError> for Failure {
 /// The exit code of a run that failed.
 fn train_exit(error: &TrainError) -> Exit {
     match error {
-        TrainError::Write { source, .. } | TrainError::Journal(JournalError::Write { source, .. }) if is_full(source) => {
+        TrainError::Write { source, .. } | TrainError::Journal(JournalError::Write { source, .. })
+            if is_full(source) =>
+        {
             Exit::DoesNotFit
         }
         TrainError::Read { .. }

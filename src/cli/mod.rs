@@ -33,7 +33,7 @@ pub use exit::Exit;
 
 const EXAMPLES: &str = "\
 Examples:
-  zofo demo                          train a small network without a gradient, check the result to the bit
+  zofo demo                          fine-tune a small model without a gradient, check the result to the bit
   zofo verify                        check that this CPU computes what every other CPU computes
   zofo verify --json                 the same for programs
   zofo --isa avx2 --threads 1 demo   the same bits, by other instructions on one core
@@ -75,8 +75,8 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train a two-layer network on embedded points by zeroth-order steps; under a minute, no download
-    Demo,
+    /// Fine-tune a small model that is made on the spot; under a minute, no download
+    Demo(demo::Arguments),
     /// Write logits or losses of given tokens to a safetensors file, to compare engines
     Dump(dump::Arguments),
     /// Score a model on a data file
@@ -133,7 +133,7 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
     }
     // On a worker itself: from outside the pool, every parallel kernel would wake and await another thread.
     rayon::scope(|_| match &arguments.command {
-        Command::Demo => demo::run(&context, console),
+        Command::Demo(arguments) => demo::run(arguments, &context, console),
         Command::Dump(arguments) => dump::run(arguments, &context, console),
         Command::Evaluate(arguments) => evaluate::run(arguments, &context, console),
         Command::Export(arguments) => replay::export(arguments, &context, console),

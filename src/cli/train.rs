@@ -42,16 +42,37 @@ pub(super) struct PlanArguments {
 
 pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
     let file = RunFile::read(&arguments.run, &arguments.set)?;
+    let output = file.config.output.clone();
+    let outcome = fine_tune(file, arguments.resume, cx, console)?;
+    console.clear();
+    match outcome {
+        Outcome::Finished(report) => {
+            let output = output.display();
+            let next = format!("run        {output}\nnext       zofo export {output} DIRECTORY");
+            console.result(&report, &format!("{}\n{next}", text(&report)))?;
+            Ok(Exit::Ok)
+        }
+        Outcome::Interrupted(code) => Ok(left(code, console)),
+    }
+}
+
+/// Says how a run that was left goes on.
+pub(super) fn left(code: u8, console: &mut Console) -> Exit {
+    console.progress("stopped by a signal; go on with --resume", true);
+    if code == Exit::Interrupted as u8 { Exit::Interrupted } else { Exit::Terminated }
+}
+
+/// Trains as `file` says, from the start or from where the run was left.
+pub(super) fn fine_tune(file: RunFile, resume: bool, cx: &Context, console: &mut Console) -> Result<Outcome, Failure> {
     let mut rehearsed = optimizer(&file)?;
     let config = file.config;
-    let dir = RunDir::open(&config.output, &config.model, arguments.resume)?;
+    let dir = RunDir::open(&config.output, &config.model, resume)?;
     let interrupt = Interrupt::listen()?;
     let model = load::model(&config.model, console)?;
     let cx = Context { profile: config.profile, ..cx.clone() };
     let (job, mut oracle) = Job::open(config, model, cx)?;
     if let Some(report) = finished(&job, &dir)? {
-        console.result(&report, &text(&report))?;
-        return Ok(Exit::Ok);
+        return Ok(Outcome::Finished(report));
     }
     if !dir.holds_run() {
         let plan = Plan::of(&job, &mut oracle, &mut *rehearsed)?;
@@ -59,22 +80,7 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
     }
     let mut progress = Progress { console, steps: job.config.train.steps, shown: Instant::now(), loss: None };
     let mut tell = |event: Event<'_>| progress.show(&event);
-    let outcome = Run::open(&job, &dir, &mut oracle, &interrupt, &mut tell)?.finish()?;
-    console.clear();
-    match outcome {
-        Outcome::Finished(report) => {
-            let next = format!(
-                "\nrun        {dir}\nnext       zofo export {dir} DIRECTORY makes a model directory of it",
-                dir = dir.path().display()
-            );
-            console.result(&report, &(text(&report) + &next))?;
-            Ok(Exit::Ok)
-        }
-        Outcome::Interrupted(code) => {
-            console.progress("stopped by a signal; go on with --resume", true);
-            Ok(if code == 130 { Exit::Interrupted } else { Exit::Terminated })
-        }
-    }
+    Ok(Run::open(&job, &dir, &mut oracle, &interrupt, &mut tell)?.finish()?)
 }
 
 pub(super) fn plan(arguments: &PlanArguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
@@ -184,7 +190,7 @@ impl Progress<'_> {
 }
 
 /// A report for people.
-fn text(report: &Value) -> String {
+pub(super) fn text(report: &Value) -> String {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let score = |score: &Value| {
         format!(

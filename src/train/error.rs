@@ -150,6 +150,12 @@ pub enum TrainError {
         /// The run directory.
         path: PathBuf,
     },
+    /// A directory that is to be made is there and not empty.
+    #[error("{} is not empty, and nothing is overwritten; remove it, or name another directory", path.display())]
+    Output {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Another process writes to the run directory.
     #[error("{} is in use by {}; wait for it or stop it", path.display(), holder(*pid, host.as_deref()))]
     Locked {

@@ -156,7 +156,8 @@ pub(super) fn optimizer(config: &OptimizerConfig) -> Result<Box<dyn Optimizer>, 
 
 /// Puts the weights at the last snapshot that is not beyond `step` and can be read; answers its step, 0 for the base.
 fn nearest(dir: &Layout, step: u64, (tuned, optimizer): (&mut Tuned, &mut dyn Optimizer)) -> u64 {
-    let mut kept: Vec<_> = [dir.last(), dir.best()].into_iter().filter_map(|dir| Some((snapshot::step(&dir)?, dir))).collect();
+    let mut kept: Vec<_> =
+        [dir.last(), dir.best()].into_iter().filter_map(|dir| Some((snapshot::step(&dir)?, dir))).collect();
     kept.sort();
     kept.retain(|(at, _)| *at <= step);
     kept.iter().rev().find_map(|(_, dir)| snapshot::read(dir, tuned, optimizer).ok()).map_or(0, |(at, _)| at)

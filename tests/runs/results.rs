@@ -1,0 +1,101 @@
+//! What a run leaves: the report, and weights that replay and export to the same bits.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{bench, digest, fails, json, zofo};
+
+#[test]
+fn the_report_has_the_fields_that_other_tools_read() {
+    let (bench, _) = bench();
+    let report = bench.finished("reported", &[]);
+    for field in ["steps", "base", "best", "final", "seconds", "peak_rss_bytes", "journal_bytes", "weights_sha256"] {
+        assert!(!report[field].is_null(), "{field} in {report}");
+    }
+    assert_eq!((report["steps"].as_u64(), report["split"].as_str()), (Some(40), Some("valid")));
+    for score in ["base", "best", "final"] {
+        assert_eq!(report[score]["count"], 30, "{score} in {report}");
+    }
+    let kept: Value =
+        serde_json::from_slice(&fs::read(bench.path("reported/report.json")).expect("a report")).expect("JSON");
+    assert_eq!(kept, report);
+    let lines = fs::read_to_string(bench.path("reported/metrics.jsonl")).expect("metrics");
+    let steps: Vec<u64> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["step"].as_u64().expect("a step"))
+        .collect();
+    assert_eq!(steps, (1..=40).collect::<Vec<u64>>());
+}
+
+#[test]
+fn replay_and_export_make_the_weights_of_the_run_on_every_instruction_set() {
+    let (bench, expected) = bench();
+    bench.finished("replayed", &[]);
+    let model = bench.path("model");
+    let journal = bench.path("replayed/journal.zofo");
+    for isa in zofo::simd::Isa::available() {
+        let out = bench.path(&format!("replayed-{isa}"));
+        let made = zofo(&["replay", "--json", "--isa", isa.name().as_str(), "--model"])
+            .arg(&model)
+            .arg("--journal")
+            .args([&journal, &out])
+            .output()
+            .expect("zofo");
+        assert_eq!(&digest(&json(&made)), expected, "{isa}");
+    }
+    let out = bench.path("exported");
+    let made = zofo(&["export", "--json"]).arg(bench.path("replayed")).arg(&out).output().expect("zofo");
+    assert_eq!(&digest(&json(&made)), expected);
+    let read = |file: &str| fs::read(bench.path(file)).expect("weights");
+    assert_eq!(read("exported/model.safetensors"), read("replayed-portable/model.safetensors"));
+}
+
+#[test]
+fn any_step_can_be_made_again_and_the_best_is_what_was_reported() {
+    let (bench, _) = bench();
+    let report = bench.finished("stepwise", &[]);
+    let best = bench.path("stepwise-best");
+    let run = bench.path("stepwise");
+    let made = zofo(&["export", "--json", "--which", "best"]).arg(&run).arg(&best).output().expect("zofo");
+    assert_eq!(json(&made)["weights_sha256"], report["best"]["weights_sha256"]);
+    let replay = |step: &str, out: &str| {
+        let mut command = zofo(&["replay", "--json", "--step", step, "--model"]);
+        command.arg(bench.path("model")).arg("--journal").arg(run.join("journal.zofo")).arg(bench.path(out));
+        command.output().expect("zofo")
+    };
+    assert_eq!(digest(&json(&replay("best", "by-journal"))), digest(&json(&made)));
+    let base = replay("0", "step-0");
+    assert!(base.status.success(), "{base:?}");
+    let values = |file: &str| {
+        let bytes = fs::read(bench.path(file)).expect("weights");
+        let header = u64::from_le_bytes(*bytes.first_chunk().expect("a header")) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    assert_eq!(values("step-0/model.safetensors"), values("model/model.safetensors"), "step 0 is the base");
+    fails(&replay("41", "beyond"), 2, &["ends after step 40", "no step 41"]);
+}
+
+#[test]
+fn what_is_exported_scores_what_the_report_says() {
+    let (bench, _) = bench();
+    let report = bench.finished("scored", &[]);
+    let out = bench.path("scored-tuned");
+    let made = zofo(&["export", "--json"]).arg(bench.path("scored")).arg(&out).output().expect("zofo");
+    assert!(made.status.success(), "{made:?}");
+    let mut evaluate = zofo(&["evaluate", "--json", "--task", "sst2", "--model"]);
+    evaluate.arg(&out).arg("--data").arg(bench.path("valid.jsonl"));
+    let score = json(&evaluate.output().expect("zofo"));
+    for field in ["value", "loss", "ci95", "count"] {
+        assert_eq!(score[field], report["final"][field], "{field}");
+    }
+}
+
+#[test]
+fn a_plan_moves_nothing() {
+    let (bench, expected) = bench();
+    let mut plan = zofo(&["plan", "--json"]);
+    let plan = json(&plan.arg(bench.path("run.toml")).output().expect("zofo"));
+    assert_eq!((plan["evaluations"].as_u64(), plan["steps"].as_u64()), (Some(8), Some(3000)));
+    assert_eq!(&digest(&bench.finished("planned", &[])), expected);
+}
