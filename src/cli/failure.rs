@@ -74,7 +74,7 @@ pub(super) enum Failure {
     /// Examples of a task that do not fit the model.
     #[error(transparent)]
     #[diagnostic(code(inputs))]
-    Examples(#[from] ExamplesError),
+    Examples(ExamplesError),
     /// No text came out of a model.
     #[error(transparent)]
     #[diagnostic(code(generation))]
@@ -124,7 +124,9 @@ impl Failure {
             | Failure::Data(ReadError::Read { .. })
             | Failure::Train(TrainError::Read { .. } | TrainError::Write { .. }) => Exit::Io,
             Failure::Train(TrainError::Locked { .. }) => Exit::OutputLocked,
-            Failure::Train(_) | Failure::Head { .. } | Failure::Examples(ExamplesError::Head { .. }) => Exit::Usage,
+            Failure::Train(_)
+            | Failure::Head { .. }
+            | Failure::Examples(ExamplesError::Head { .. } | ExamplesError::Criterion { .. }) => Exit::Usage,
             Failure::Generation(GenerationError::NotANumber(_)) => Exit::NonFinite,
             Failure::Task(TaskError::Unknown { .. }) => Exit::Usage,
             Failure::Task(TaskError::Read { .. }) => Exit::Io,
@@ -174,6 +176,17 @@ impl From<TaskError> for Failure {
         match error {
             TaskError::Data(error) => Failure::Data(error),
             error => Failure::Task(error),
+        }
+    }
+}
+
+impl From<ExamplesError> for Failure {
+    fn from(error: ExamplesError) -> Failure {
+        match error {
+            ExamplesError::Model(error) => error.into(),
+            ExamplesError::Generation(error) => error.into(),
+            ExamplesError::Task(error) => error.into(),
+            error => Failure::Examples(error),
         }
     }
 }
