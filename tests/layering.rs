@@ -25,7 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("optim", &["direction", "linalg", "noise", "tensor"]),
     ("model", &["weights", "direction", "kernels", "tensor"]),
     ("task", &["text", "noise"]),
-    ("journal", &["optim", "direction"]),
+    ("journal", &["optim", "direction", "linalg", "tensor"]),
     ("objective", &["model", "task", "direction", "kernels", "tensor"]),
     ("train", EVERYTHING_BELOW),
     ("cli", EVERYTHING_BELOW),

@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 
 use super::{Exit, dump::Problem};
 use crate::{
+    journal::JournalError,
     model::ModelError,
     objective::{ExamplesError, GenerationError},
+    optim::OptimError,
     simd::{Isa, IsaError},
     task::{ReadError, TaskError},
     text::TextError,
-    train::TrainError,
+    train::{Difference, TrainError},
     weights::WeightsError,
 };
 
@@ -82,7 +84,7 @@ pub(super) enum Failure {
     /// A result or a run cannot be read, written or understood.
     #[error(transparent)]
     #[diagnostic(code(train))]
-    Train(#[from] TrainError),
+    Train(TrainError),
     /// A task asks for what the model's head does not answer.
     #[error("the task {task} needs a model with a {needs} head; this {family} model's is {found}")]
     #[diagnostic(code(head), help("`zofo inspect DIR` shows a model's head, `zofo list tasks` what tasks are for"))]
@@ -121,12 +123,11 @@ impl Failure {
             Failure::Weights(error) | Failure::Model(ModelError::Weights(error)) => weights_exit(error),
             Failure::Model(ModelError::Read { .. })
             | Failure::Text(TextError::Read { .. })
-            | Failure::Data(ReadError::Read { .. })
-            | Failure::Train(TrainError::Read { .. } | TrainError::Write { .. }) => Exit::Io,
-            Failure::Train(TrainError::Locked { .. }) => Exit::OutputLocked,
-            Failure::Train(_)
-            | Failure::Head { .. }
-            | Failure::Examples(ExamplesError::Head { .. } | ExamplesError::Criterion { .. }) => Exit::Usage,
+            | Failure::Data(ReadError::Read { .. }) => Exit::Io,
+            Failure::Train(error) => train_exit(error),
+            Failure::Head { .. } | Failure::Examples(ExamplesError::Head { .. } | ExamplesError::Criterion { .. }) => {
+                Exit::Usage
+            }
             Failure::Generation(GenerationError::NotANumber(_)) => Exit::NonFinite,
             Failure::Task(TaskError::Unknown { .. }) => Exit::Usage,
             Failure::Task(TaskError::Read { .. }) => Exit::Io,
@@ -184,8 +185,8 @@ impl From<ExamplesError> for Failure {
     fn from(error: ExamplesError) -> Failure {
         match error {
             ExamplesError::Model(error) => error.into(),
-            ExamplesError::Generation(error) => error.into(),
-            ExamplesError::Task(error) => error.into(),
+            ExamplesError::Generation(error) => (*error).into(),
+            ExamplesError::Task(error) => (*error).into(),
             error => Failure::Examples(error),
         }
     }
@@ -200,14 +201,49 @@ impl From<GenerationError> for Failure {
     }
 }
 
-/// A full disk is a plan that does not fit, a target that may not be written an argument that cannot be meant.
-fn weights_exit(error: &WeightsError) -> Exit {
+impl From<TrainError> for Failure {
+    /// What a floor below says of its own is said by its own name.
+    fn from(error: TrainError) -> Failure {
+        match error {
+            TrainError::Model(error) => error.into(),
+            TrainError::Weights(error) => error.into(),
+            TrainError::Data(error) => error.into(),
+            TrainError::Task(error) => error.into(),
+            TrainError::Text(error) => error.into(),
+            TrainError::Examples(error) => error.into(),
+            error => Failure::Train(error),
+        }
+    }
+}
+
+/// The exit code of a run that failed.
+fn train_exit(error: &TrainError) -> Exit {
     match error {
-        WeightsError::Write { source, .. }
-            if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&source.kind()) =>
+        TrainError::Write { source, .. } | TrainError::Journal(JournalError::Write { source, .. })
+            if is_full(source) =>
         {
             Exit::DoesNotFit
         }
+        TrainError::Read { .. }
+        | TrainError::Write { .. }
+        | TrainError::Journal(JournalError::Read { .. } | JournalError::Write { .. }) => Exit::Io,
+        TrainError::Journal(_) | TrainError::Replay { .. } => Exit::JournalDamaged,
+        TrainError::Locked { .. } => Exit::OutputLocked,
+        TrainError::Differs { what: Difference::Input(_), .. } => Exit::InputChanged,
+        TrainError::Step(OptimError::NonFinite { .. }) => Exit::NonFinite,
+        TrainError::Step(_) | TrainError::Signals { .. } => Exit::Failed,
+        _ => Exit::Usage,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())
+}
+
+/// A full disk is a plan that does not fit, a target that may not be written an argument that cannot be meant.
+fn weights_exit(error: &WeightsError) -> Exit {
+    match error {
+        WeightsError::Write { source, .. } if is_full(source) => Exit::DoesNotFit,
         WeightsError::Read { .. } | WeightsError::Write { .. } => Exit::Io,
         WeightsError::Target { .. } => Exit::Usage,
         WeightsError::Changed { .. } => Exit::InputChanged,
@@ -218,7 +254,9 @@ fn weights_exit(error: &WeightsError) -> Exit {
         | WeightsError::Missing { .. }
         | WeightsError::Shape { .. }
         | WeightsError::Type { .. }
-        | WeightsError::Gguf { .. } => Exit::Failed,
+        | WeightsError::Gguf { .. }
+        | WeightsError::Snapshot { .. }
+        | WeightsError::Config { .. } => Exit::Failed,
     }
 }
 

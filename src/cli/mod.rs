@@ -16,7 +16,9 @@ mod import;
 mod inspect;
 mod list;
 mod load;
+mod replay;
 mod threads;
+mod train;
 mod verify;
 
 use std::{ffi::OsString, num::NonZeroUsize, process::ExitCode};
@@ -38,6 +40,8 @@ Examples:
   zofo import MODEL.gguf DIRECTORY   make a Hugging Face directory of a GGUF file
   zofo inspect DIRECTORY             what the model is, and what it needs
   zofo generate --model DIRECTORY --prompt \"The capital of France is\"
+  zofo train run.toml                fine-tune a model; --resume goes on where it was left
+  zofo export runs/sst2-mezo TUNED   a model directory of the run's tuned weights
   zofo evaluate --model DIRECTORY --task perplexity --data texts.jsonl
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 non-finite loss, 4 input changed, 5 does not fit,
@@ -77,6 +81,8 @@ enum Command {
     Dump(dump::Arguments),
     /// Score a model on a data file
     Evaluate(evaluate::Arguments),
+    /// Make a model directory of a run's tuned weights
+    Export(replay::ExportArguments),
     /// Go on from a prompt
     Generate(generate::Arguments),
     /// Make a Hugging Face directory, with tokenizer, of a GGUF file of llama.cpp
@@ -85,6 +91,12 @@ enum Command {
     Inspect(inspect::Arguments),
     /// List what there is to choose from
     List(list::Arguments),
+    /// Predict what a run needs: memory, time, steps
+    Plan(train::PlanArguments),
+    /// Make a run's tuned weights again from its base model and its journal
+    Replay(replay::Arguments),
+    /// Fine-tune a model as a run file says
+    Train(train::Arguments),
     /// Check every kernel against its scalar definition on each instruction set of this CPU
     Verify,
 }
@@ -124,10 +136,14 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
         Command::Demo => demo::run(&context, console),
         Command::Dump(arguments) => dump::run(arguments, &context, console),
         Command::Evaluate(arguments) => evaluate::run(arguments, &context, console),
+        Command::Export(arguments) => replay::export(arguments, &context, console),
         Command::Generate(arguments) => generate::run(arguments, &context, console),
         Command::Import(arguments) => import::run(arguments, console),
         Command::Inspect(arguments) => inspect::run(arguments, console),
         Command::List(arguments) => list::run(arguments, console),
+        Command::Plan(arguments) => train::plan(arguments, &context, console),
+        Command::Replay(arguments) => replay::run(arguments, &context, console),
+        Command::Train(arguments) => train::run(arguments, &context, console),
         Command::Verify => verify::run(&context, console),
     })
 }

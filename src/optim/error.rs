@@ -43,11 +43,22 @@ pub enum OptimError {
     )]
     NonFinite {
         /// How many steps.
-        count: u32,
+        count: u64,
         /// The last of them.
         step: u64,
     },
     /// The world behind the oracle failed.
     #[error(transparent)]
     Oracle(#[from] OracleError),
+}
+
+impl OptimError {
+    /// The option at fault, if one is.
+    pub fn option(&self) -> Option<&str> {
+        match self {
+            OptimError::UnknownOption { found, .. } => Some(found),
+            OptimError::OptionValue { option, .. } => Some(option),
+            OptimError::UnknownOptimizer { .. } | OptimError::NonFinite { .. } | OptimError::Oracle(_) => None,
+        }
+    }
 }

@@ -87,6 +87,15 @@ pub trait Optimizer: Send {
     /// # Errors
     /// [`OptimError`] if the oracle fails, or too many steps in a row met losses that are not finite.
     fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError>;
+
+    /// Shows `visitor` everything that is remembered from step to step: a snapshot stores it, and puts it back.
+    fn visit_state(&mut self, _visitor: &mut dyn StateVisitor) {}
+}
+
+/// Is shown the state of an optimizer, and may replace it. Names are unique within an optimizer.
+pub trait StateVisitor {
+    /// A number.
+    fn count(&mut self, name: &str, value: &mut u64);
 }
 
 /// An algorithm of the registry.

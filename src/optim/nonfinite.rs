@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{Clock, OptimError, Optimizer, Oracle, StepReport, options::options};
+use super::{Clock, OptimError, Optimizer, Oracle, StateVisitor, StepReport, options::options};
 
 options! {
     /// What every optimizer does about losses that are not finite.
@@ -16,7 +16,7 @@ options! {
 pub(super) struct Patient {
     inner: Box<dyn Optimizer>,
     patience: Patience,
-    in_a_row: u32,
+    in_a_row: u64,
 }
 
 impl Patient {
@@ -30,9 +30,14 @@ impl Optimizer for Patient {
     fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError> {
         let report = self.inner.step(oracle, clock)?;
         self.in_a_row = if report.nonfinite { self.in_a_row + 1 } else { 0 };
-        if self.in_a_row == self.patience.max_nonfinite.get() {
+        if self.in_a_row >= u64::from(self.patience.max_nonfinite.get()) {
             return Err(OptimError::NonFinite { count: self.in_a_row, step: clock.step });
         }
         Ok(report)
+    }
+
+    fn visit_state(&mut self, visitor: &mut dyn StateVisitor) {
+        visitor.count("nonfinite_in_a_row", &mut self.in_a_row);
+        self.inner.visit_state(visitor);
     }
 }

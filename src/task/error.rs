@@ -63,7 +63,7 @@ pub enum TaskError {
         /// Where the question's row stands.
         place: Place,
         /// What the tokenizer says.
-        source: TextError,
+        source: Box<TextError>,
     },
 }
 

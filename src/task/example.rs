@@ -4,7 +4,7 @@ use minijinja::Value;
 
 use super::{
     Place, Row, RowProblem, Task, TaskError,
-    definition::{Answers, Content, ENTRY},
+    definition::{Answers, Content, ENTRY, Question},
     reader::FieldKind,
     template::Template,
 };
@@ -91,13 +91,13 @@ impl Task {
     /// [`TaskError::Data`] without a field, [`TaskError::Row`] with one that is no example.
     pub fn example(&self, row: &Row) -> Result<Example, TaskError> {
         let input = match &self.content {
-            Content::Question { prompt, answers } => self.question(prompt, answers, row)?,
+            Content::Question(question) => self.question(question, row)?,
             Content::Format(format) => format.input(row)?,
         };
         Ok(Example { place: row.place().clone(), input })
     }
 
-    fn question(&self, prompt: &Template, answers: &Answers, row: &Row) -> Result<Input, TaskError> {
+    fn question(&self, Question { prompt, answers }: &Question, row: &Row) -> Result<Input, TaskError> {
         let prompt = self.render(prompt, row, None)?;
         Ok(match answers {
             Answers::Candidates { label, texts, .. } => {

@@ -70,7 +70,7 @@ impl Written<'_> {
     pub fn score(self, golds: &[String]) -> Result<f64, TaskError> {
         let Written { judge, place, stream, mut text, trouble } = self;
         let rest = trouble.map_or_else(|| stream.finish(), Err);
-        text += &rest.map_err(|source| TaskError::Decode { place: place.clone(), source })?;
+        text += &rest.map_err(|error| TaskError::Decode { place: place.clone(), source: Box::new(error) })?;
         let end = judge.how.stop.iter().filter_map(|stop| text.find(stop)).min().unwrap_or(text.len());
         Ok(judge.metric.score(text[..end].trim(), golds))
     }
@@ -81,38 +81,33 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::task::Style;
+    use crate::{task::Style, testing::examples::judge};
 
-    /// Tokens that are read of an answer to a question of `squad`, and its F1 against `gold`.
-    fn judged(answer: &str, gold: &str) -> (usize, f64) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text/byte_level.json");
-        let json = std::fs::read(&path).expect("a golden file");
-        let tokenizer = Arc::new(Tokenizer::from_json(&path, &json).expect("a tokenizer"));
-        let judge = Task::named("squad", Style::Causal).expect("a task").judge(&tokenizer).expect("a judge");
-        let place = Place { path: path.as_path().into(), line: 1 };
+    /// Tokens that are read of an answer, of how many, and its F1 against `gold`.
+    fn judged(answer: &str, gold: &str) -> (usize, usize, f64) {
+        let (judge, tokenizer) = judge();
+        let place = Place { path: Path::new("data.jsonl").into(), line: 1 };
         let mut written = judge.listen(&place);
         let tokens = tokenizer.encode(answer, false).expect("ids");
         let read = 1 + tokens.iter().take_while(|&&token| written.push(token)).count();
-        (read.min(tokens.len()), written.score(&[gold.to_owned()]).expect("a text"))
+        (read.min(tokens.len()), tokens.len(), written.score(&[gold.to_owned()]).expect("a text"))
     }
 
     #[test]
     fn an_answer_ends_where_the_task_stops_it_and_is_scored_until_there() {
-        let (all, score) = judged(" the red dog", "red dog");
-        assert_eq!(score, 1.0);
-        let (read, score) = judged(" the red dog\n and a cat", "red dog");
+        let (all, tokens, score) = judged(" the red dog", "red dog");
+        assert_eq!((all, score), (tokens, 1.0));
+        let (read, tokens, score) = judged(" the red dog\n and a cat", "red dog");
+        assert!(read < tokens, "{read} of {tokens} tokens were read");
         assert_eq!(score, 1.0, "what comes after the line is no part of it");
-        assert!(read <= all + 1, "{read} tokens read, {all} in front of the line's end");
         // Two of three words, two of two.
-        assert_eq!(judged(" big red dog", "red dog").1, 0.8);
-        assert_eq!(judged("\nred dog", "red dog").1, 0.0);
+        assert_eq!(judged(" big red dog", "red dog").2, 0.8);
+        assert_eq!(judged("\nred dog", "red dog").2, 0.0);
     }
 
     #[test]
     fn only_answers_that_are_written_are_judged() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text/byte_level.json");
-        let json = std::fs::read(&path).expect("a golden file");
-        let tokenizer = Arc::new(Tokenizer::from_json(&path, &json).expect("a tokenizer"));
+        let (_, tokenizer) = judge();
         assert!(Task::named("sst2", Style::Causal).expect("a task").judge(&tokenizer).is_none());
     }
 }

@@ -2,6 +2,16 @@
 
 use std::{fmt, io, ops::Range, path::PathBuf};
 
+use crate::{
+    journal::{JournalError, ReplayError},
+    model::ModelError,
+    objective::ExamplesError,
+    optim::{OptimError, OracleError},
+    task::{ReadError, TaskError, TooFewExamples},
+    text::TextError,
+    weights::WeightsError,
+};
+
 /// Where a user wrote something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -33,7 +43,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a run cannot be set up, or cannot write.
+/// Why a run cannot be set up, cannot go on, or cannot write.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
@@ -162,12 +172,122 @@ pub enum TrainError {
         /// The model.
         model: PathBuf,
     },
+    /// A scope that names what the model lacks.
+    #[error("{key} is {found}, expected {expected}")]
+    Scope {
+        /// The key, with its section.
+        key: &'static str,
+        /// What it names.
+        found: String,
+        /// What it could name.
+        expected: String,
+    },
+    /// A run that is to be continued was begun with something else.
+    #[error(
+        "{} was begun with other {what} than there are now; restore them, or begin a new run with --set output=DIR",
+        path.display()
+    )]
+    Differs {
+        /// The journal.
+        path: PathBuf,
+        /// What is not as it was.
+        what: Difference,
+    },
+    /// A step that a journal does not reach.
+    #[error("{} ends after step {steps}; it has no step {found}", path.display())]
+    NoStep {
+        /// The journal.
+        path: PathBuf,
+        /// The step asked for.
+        found: u64,
+        /// The steps that are recorded.
+        steps: u64,
+    },
+    /// The optimizer or its options are not known.
+    #[error("{}{error}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
+    Optimizer {
+        /// Where it stands, if it was given.
+        place: Option<Box<Place>>,
+        /// What is wrong.
+        error: OptimError,
+    },
+    /// A step failed.
+    #[error(transparent)]
+    Step(OptimError),
+    /// A record does not make the step that it stands for.
+    #[error("{}: {problem}", path.display())]
+    Replay {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong.
+        problem: ReplayError,
+    },
+    /// The journal cannot be read, written or understood.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The model is none that zofo computes, or does not fit an example.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Weights cannot be read, written or understood, or changed underneath.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A data file cannot be read.
+    #[error(transparent)]
+    Data(#[from] ReadError),
+    /// A task is unknown, or a row is no example of it.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The tokenizer cannot be read or used.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The data has too few examples.
+    #[error("{}: {problem}", path.display())]
+    TooFew {
+        /// The training data.
+        path: PathBuf,
+        /// What was asked for.
+        problem: TooFewExamples,
+    },
+    /// Examples do not fit the model.
+    #[error(transparent)]
+    Examples(#[from] ExamplesError),
     /// Signals cannot be listened to.
     #[error("cannot listen to SIGINT and SIGTERM")]
     Signals {
         /// What the system answered.
         source: io::Error,
     },
+}
+
+/// What a run was begun with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// A key of the run file.
+    Setting(String),
+    /// An input, by its name.
+    Input(&'static str),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Setting(key) => write!(f, "settings ({key})"),
+            Difference::Input(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<OptimError> for TrainError {
+    /// What failed in the world behind the oracle is that failure.
+    fn from(error: OptimError) -> TrainError {
+        match error {
+            OptimError::Oracle(OracleError::World(world)) => match world.downcast::<ExamplesError>() {
+                Ok(error) => TrainError::Examples(*error),
+                Err(world) => TrainError::Step(OptimError::Oracle(OracleError::World(world))),
+            },
+            error => TrainError::Step(error),
+        }
+    }
 }
 
 fn holder(pid: Option<u32>, host: Option<&str>) -> String {

@@ -1,20 +1,20 @@
 //! The oracle of a real run: a model on its examples.
 //!
-//! *What it is not.* No files and no loop. *What must stay true*: probing leaves the weights as they are; which examples
-//! a batch has depends on the seed and the number of the draw; how a batch is cut into passes changes no bit, because
-//! an example is never cut and sums are chains over examples.
+//! *What it is not.* No files and no loop; updates are for [`Tuned`]. *What must stay true*: probing leaves the weights
+//! as they are; which examples a batch has depends on the seed and the number of the draw; how a batch is cut into
+//! passes changes no bit, because an example is never cut and sums are chains over examples.
 
 use std::sync::Arc;
 
+use super::Tuned;
 use crate::{
-    direction::{DirectionSet, Displacement, Moves, ParamId, ParamTable, gram},
-    kernels::Context,
+    direction::{DirectionSet, Displacement, ParamId, ParamTable},
     linalg::Square,
-    model::Model,
+    model::ModelError,
     objective::{ExamplesError, Minimised},
     optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
     task::Batches,
-    tensor::{MatMut, WeightRef},
+    tensor::WeightRef,
 };
 
 /// Rows of one pass over the weights, all lanes together, unless a single example has more.
@@ -23,50 +23,48 @@ const ROWS: usize = 4096;
 /// A model on the examples of a run.
 #[derive(Debug)]
 pub struct LiveOracle {
-    model: Model,
-    cx: Context,
-    trainable: Vec<ParamId>,
+    tuned: Tuned,
     examples: Minimised,
     batches: Batches,
     batch_size: usize,
-    draws: u64,
     batch: Vec<usize>,
+    tokens: u64,
 }
 
 impl LiveOracle {
-    /// An oracle over `examples`, drawn in batches of `batch_size` in the order of `seed`; `trainable` parameters may
-    /// move, in ascending order.
+    /// An oracle over `examples`, drawn in batches of `batch_size` in the order of `seed`.
     ///
     /// # Panics
-    /// If there is no example or nothing to train.
-    pub fn new(
-        model: Model,
-        cx: Context,
-        trainable: Vec<ParamId>,
-        examples: Minimised,
-        (batch_size, seed): (usize, u64),
-    ) -> LiveOracle {
-        assert!(!trainable.is_empty(), "an oracle with nothing to train");
+    /// If there is no example.
+    pub fn new(tuned: Tuned, examples: Minimised, (batch_size, seed): (usize, u64)) -> LiveOracle {
         let batches = Batches::new(examples.len(), Pool::Train as u32, seed);
-        LiveOracle { model, cx, trainable, examples, batches, batch_size, draws: 0, batch: Vec::new() }
+        LiveOracle { tuned, examples, batches, batch_size, batch: Vec::new(), tokens: 0 }
     }
 
-    /// The model as it is now.
-    pub fn model(&self) -> &Model {
-        &self.model
+    /// The model and what of it moves.
+    pub fn tuned(&self) -> &Tuned {
+        &self.tuned
     }
-
-    /// Goes on after `draws` batches: a run that is resumed.
-    pub fn skip_to(&mut self, draws: u64) {
-        self.draws = draws;
+    /// The model and what of it moves, to be put at another point.
+    pub fn tuned_mut(&mut self) -> &mut Tuned {
+        &mut self.tuned
+    }
+    /// How many examples batches are drawn from.
+    pub fn examples(&self) -> usize {
+        self.examples.len()
+    }
+    /// How many tokens were evaluated since this was asked last, those of every lane counted.
+    pub fn take_tokens(&mut self) -> u64 {
+        std::mem::take(&mut self.tokens)
     }
 
     /// The mean loss of the examples at `numbers` in every lane: over all that their weights count, whatever the passes.
     fn score(&self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Losses>, ExamplesError> {
+        let (model, cx) = (self.tuned.model(), self.tuned.context());
         let weight = numbers.iter().map(|&number| self.examples.weight(number)).sum::<usize>() as f64;
         let mut contributions = vec![Vec::with_capacity(numbers.len()); lanes.len()];
         for pass in self.examples.passes(numbers, ROWS / lanes.len()) {
-            let losses = self.examples.losses(&self.model, &self.cx, pass, lanes)?;
+            let losses = self.examples.losses(model, cx, pass, lanes)?;
             for (of_lane, losses) in contributions.iter_mut().zip(losses) {
                 of_lane.extend(losses.into_iter().map(|loss| loss / weight));
             }
@@ -80,35 +78,36 @@ fn summed(per_example: Vec<f64>) -> Losses {
     Losses { total: per_example.iter().fold(0.0, |total, loss| total + loss), per_example }
 }
 
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> OracleError {
-    OracleError::World(Box::new(error))
+fn failed(error: impl Into<ExamplesError>) -> OracleError {
+    OracleError::World(Box::new(error.into()))
 }
 
 impl Oracle for LiveOracle {
     fn params(&self) -> &ParamTable {
-        self.model.store().params()
+        self.tuned.params()
     }
     fn trainable(&self) -> &[ParamId] {
-        &self.trainable
+        self.tuned.trainable()
     }
     fn inspect(&self, id: ParamId) -> WeightRef<'_> {
-        self.model.store().weight(id)
+        self.tuned.inspect(id)
     }
     fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        gram(self.cx.isa, self.params(), &sets.iter().map(|set| &**set).collect::<Vec<_>>())
+        self.tuned.gram(sets)
     }
 
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
-        let Pool::Train = pool;
-        self.batch = self.batches.draw(self.draws, size.unwrap_or(self.batch_size));
-        self.draws += 1;
-        Ok(BatchId(self.draws - 1))
+        let batch = self.tuned.draw(pool, size)?;
+        self.batch = self.batches.draw(batch.0, size.unwrap_or(self.batch_size));
+        Ok(batch)
     }
 
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
-        assert_eq!(batch.0 + 1, self.draws, "the batch that was drawn last");
+        assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
         let losses = self.score(&self.batch, probes).map_err(failed)?;
-        self.model.store().check_unchanged().map_err(failed)?;
+        self.tuned.model().store().check_unchanged().map_err(|error| failed(ModelError::from(error)))?;
+        let rows: usize = self.batch.iter().map(|&number| self.examples.tokens(number)).sum();
+        self.tokens += (rows * probes.len()) as u64;
         Ok(losses)
     }
 
@@ -117,18 +116,7 @@ impl Oracle for LiveOracle {
     }
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
-        let update = std::slice::from_ref(update);
-        let (mut squares, mut values) = (0.0, 0);
-        for &id in &self.trainable {
-            let param = self.model.store().params()[id].clone();
-            values += param.elements();
-            let moves = Moves::of(update, id, &param);
-            if !moves.is_empty() {
-                let own = self.model.store_mut().own(id);
-                squares += moves.apply(&self.cx, MatMut::new(own, param.rows(), param.cols()));
-            }
-        }
-        Ok(CommitReport { update_rms: (squares / values as f64).sqrt() })
+        self.tuned.commit(update)
     }
 }
 
@@ -136,7 +124,8 @@ impl Oracle for LiveOracle {
 mod tests {
     use super::*;
     use crate::{
-        kernels::Isa,
+        kernels::{Context, Isa},
+        model::Model,
         objective::{Criterion, Examples},
         optim::{self, Clock},
         task::Objective,
@@ -153,7 +142,7 @@ mod tests {
         let trainable = model.store().params().iter().map(|(id, _)| id).collect();
         let examples = Examples::new(model.spec(), objective, None, &examples(objective)).expect("examples");
         let examples = examples.minimising(criterion).expect("a criterion");
-        LiveOracle::new(model, Context::new(isa), trainable, examples, (4, 9))
+        LiveOracle::new(Tuned::new(model, Context::new(isa), trainable), examples, (4, 9))
     }
 
     /// Trains by `MeZO` and answers the loss of every step and all weights.
@@ -163,7 +152,7 @@ mod tests {
         let mut oracle = oracle(name, objective, Criterion::Loss, isa);
         let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
         let losses = (0..steps).map(step).collect();
-        let store = oracle.model().store();
+        let store = oracle.tuned().model().store();
         let values = store.params().iter().flat_map(|(id, param)| {
             let weight = store.weight(id);
             (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols()))

@@ -38,6 +38,8 @@ pub struct StepMetrics {
     pub tokens: u64,
     /// How long the step took.
     pub seconds: f64,
+    /// How long the run has taken, evaluations and earlier processes included.
+    pub elapsed: f64,
     /// The memory of the process after it.
     pub rss_bytes: u64,
     /// Whether a loss was not finite, so that nothing was committed.
@@ -49,6 +51,7 @@ pub struct StepMetrics {
 pub struct Metrics {
     path: PathBuf,
     file: File,
+    elapsed: f64,
 }
 
 impl Metrics {
@@ -61,23 +64,29 @@ impl Metrics {
         #[derive(Deserialize)]
         struct Line {
             step: u64,
+            #[serde(default)]
+            elapsed: f64,
         }
         let write_failed = |source| TrainError::Write { path: path.to_owned(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(write_failed)?;
-        let (mut lines, mut line, mut kept) = (BufReader::new(&file), Vec::new(), 0);
+        let (mut lines, mut line, mut kept, mut elapsed) = (BufReader::new(&file), Vec::new(), 0, 0.0);
         loop {
             line.clear();
             let read = lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
             read.map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
-            let is_kept = serde_json::from_slice::<Line>(&line).is_ok_and(|line| line.step <= step);
-            if !line.ends_with(b"\n") || !is_kept {
-                break;
-            }
+            let kept_line = serde_json::from_slice::<Line>(&line).ok().filter(|line| line.step <= step);
+            let Some(known) = kept_line.filter(|_| line.ends_with(b"\n")) else { break };
             kept += line.len() as u64;
+            elapsed = known.elapsed;
         }
         file.set_len(kept).and_then(|()| file.seek(SeekFrom::Start(kept))).map_err(write_failed)?;
-        Ok(Metrics { path: path.to_owned(), file })
+        Ok(Metrics { path: path.to_owned(), file, elapsed })
+    }
+
+    /// How long the run had taken by the last line that was kept.
+    pub fn elapsed(&self) -> f64 {
+        self.elapsed
     }
 
     /// Writes the line of a step.
@@ -108,6 +117,7 @@ mod tests {
             forwards: 2,
             tokens: 640,
             seconds: 0.25,
+            elapsed: 0.5,
             rss_bytes: 1 << 20,
             nonfinite: false,
         }
@@ -122,7 +132,7 @@ mod tests {
         let expected =
             r#"{"step":1,"loss":0.5,"lr":0.000001,"projected_grad":[-1.5],"update_rms":1e-7,"rounding_rms":0.0,"#
                 .to_owned()
-                + r#""forwards":2,"tokens":640,"seconds":0.25,"rss_bytes":1048576,"nonfinite":false}"#;
+                + r#""forwards":2,"tokens":640,"seconds":0.25,"elapsed":0.5,"rss_bytes":1048576,"nonfinite":false}"#;
         assert_eq!(fs::read_to_string(&path).expect("there"), format!("{expected}\n"));
         file.append(&StepMetrics { loss: f64::NAN, nonfinite: true, ..metrics(2) }).expect("room");
         let text = fs::read_to_string(&path).expect("there");

@@ -10,16 +10,38 @@
 
 mod config;
 mod error;
+mod exam;
+mod job;
 mod live_oracle;
+mod memory;
 mod metrics;
+mod nearest;
+mod plan;
+mod replay;
+mod report;
+mod run;
 mod run_dir;
+mod scope;
+mod selection;
 mod signals;
+mod snapshot;
+mod tuned;
 
 pub use config::{
     DataConfig, LoopConfig, MAX_RUN_FILE_BYTES, OptimizerConfig, Precision, RunConfig, RunFile, TuneConfig,
 };
-pub use error::{Origin, Place, TrainError};
+pub use error::{Difference, Origin, Place, TrainError};
+pub use exam::{Exam, Score};
+pub use job::Job;
 pub use live_oracle::LiveOracle;
+pub use memory::Resident;
 pub use metrics::{Metrics, StepMetrics};
-pub use run_dir::{RunDir, replace_file};
+pub use plan::Plan;
+pub use replay::{Replayed, Which};
+pub use report::{Best, Report};
+pub use run::{Event, Outcome, Run, finished};
+pub use run_dir::{Layout, RunDir, replace_file};
+pub use scope::trainable;
+pub use selection::{Mark, Selection};
 pub use signals::Interrupt;
+pub use tuned::Tuned;

@@ -10,6 +10,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
+    ops::Deref,
     path::{Path, PathBuf},
 };
 
@@ -17,10 +18,16 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 
+/// Where the files of a run directory are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    path: PathBuf,
+}
+
 /// A run directory that this process may write to.
 #[derive(Debug)]
 pub struct RunDir {
-    path: PathBuf,
+    layout: Layout,
     holds_run: bool,
     /// Held until dropped.
     _lock: File,
@@ -63,16 +70,31 @@ impl RunDir {
         if holds_run && !resume {
             return Err(TrainError::HoldsRun { path });
         }
-        Ok(RunDir { path, holds_run, _lock: lock })
+        Ok(RunDir { layout: Layout { path }, holds_run, _lock: lock })
     }
 
-    /// The directory, without links.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
     /// Whether there was a journal when the directory was opened: what is there is to be continued.
     pub fn holds_run(&self) -> bool {
         self.holds_run
+    }
+}
+
+impl Deref for RunDir {
+    type Target = Layout;
+    fn deref(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+impl Layout {
+    /// The files of the run directory `path`, to be read.
+    pub fn of(path: &Path) -> Layout {
+        Layout { path: path.to_owned() }
+    }
+
+    /// The directory; that of a [`RunDir`] is without links.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
     /// The resolved run file.
     pub fn config(&self) -> PathBuf {

@@ -97,6 +97,22 @@ pub enum WeightsError {
         /// What is wrong.
         problem: GgufProblem,
     },
+    /// A snapshot of tuned weights is damaged, or belongs to another run.
+    #[error("{}: {problem}", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: SnapshotProblem,
+    },
+    /// A model's `config.json` is not an object of JSON.
+    #[error("{} is not the JSON of a configuration", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
     /// A directory cannot be written where it was asked for.
     #[error("cannot write a model to {}: {reason}", path.display())]
     Target {
@@ -129,6 +145,8 @@ impl WeightsError {
             | WeightsError::Type { path, .. }
             | WeightsError::Changed { path, .. }
             | WeightsError::Gguf { path, .. }
+            | WeightsError::Snapshot { path, .. }
+            | WeightsError::Config { path, .. }
             | WeightsError::Target { path, .. }
             | WeightsError::Write { path, .. } => path,
         }
@@ -239,5 +257,51 @@ pub enum IndexProblem {
         name: String,
         /// Where it should be.
         shard: String,
+    },
+}
+
+/// What is wrong with a snapshot of tuned weights.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotProblem {
+    /// A safetensors file that no run has written, or one of another version.
+    #[error("it is no snapshot of a run: its metadata say {found:?} for \"format\", expected {expected:?}")]
+    Format {
+        /// What its metadata say.
+        found: Option<String>,
+        /// What those of a snapshot say.
+        expected: &'static str,
+    },
+    /// A tuned tensor that is not there.
+    #[error("it has no tensor {name:?}, which this run tunes; it is a snapshot of another run")]
+    Missing {
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor that this run does not tune.
+    #[error("it has a tensor {name:?}, which this run does not tune; it is a snapshot of another run")]
+    Unexpected {
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor of another shape or type.
+    #[error("tensor {name:?} is {found}, expected {expected}; it is a snapshot of another run")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// Its type and shape.
+        found: String,
+        /// Those of the run.
+        expected: String,
+    },
+    /// The contents have not the digest that was written with them.
+    #[error("its {field} is {found:?}, but its contents give {expected:?}; it is damaged: delete it to recompute")]
+    Digest {
+        /// Which of the two digests.
+        field: &'static str,
+        /// What its metadata say.
+        found: Option<String>,
+        /// What was computed.
+        expected: String,
     },
 }

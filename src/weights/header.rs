@@ -5,7 +5,11 @@
 //! tensor may be empty, and sizes are limited before anything is parsed: a header of 100 MB, which the
 //! format allows, costs seconds and hundreds of megabytes.
 
-use std::{collections::HashSet, fmt, ops::Range};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    ops::Range,
+};
 
 use safetensors::{Dtype, SafeTensors};
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
@@ -79,6 +83,14 @@ pub struct Entry {
 /// # Errors
 /// [`HeaderProblem`].
 pub fn read(file: &[u8]) -> Result<Vec<(String, Entry)>, HeaderProblem> {
+    read_with_metadata(file).map(|(entries, _)| entries)
+}
+
+/// What [`read_with_metadata`] answers: the tensors, and what `__metadata__` says.
+pub(super) type Described = (Vec<(String, Entry)>, BTreeMap<String, String>);
+
+/// As [`read`], together with the file's metadata.
+pub(super) fn read_with_metadata(file: &[u8]) -> Result<Described, HeaderProblem> {
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
         return Err(HeaderProblem::TooShort { bytes: file.len() });
     };
@@ -90,7 +102,8 @@ pub fn read(file: &[u8]) -> Result<Vec<(String, Entry)>, HeaderProblem> {
     distinct_keys(header)?;
     let (_, table) = SafeTensors::read_metadata(file)?;
     let data = 8 + header.len();
-    table
+    let metadata = table.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let entries = table
         .tensors()
         .into_iter()
         .map(|(name, info)| {
@@ -107,7 +120,8 @@ pub fn read(file: &[u8]) -> Result<Vec<(String, Entry)>, HeaderProblem> {
             let bytes = data + info.data_offsets.0..data + info.data_offsets.1;
             Ok((name, Entry { dtype, shape: info.shape.clone(), bytes }))
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok((entries, metadata))
 }
 
 /// Walks the header once without keeping it: names must be distinct and few.

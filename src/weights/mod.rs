@@ -3,7 +3,7 @@
 //! *What it is.* [`Checkpoint`] opens an unmodified Hugging Face directory, one safetensors file or
 //! several behind an index, and answers tensors by name; `header` is our stricter reading of the
 //! format, `mapping` the only place that maps a file. [`Export`] writes such a directory, whole or not at
-//! all; [`gguf`] makes one of a llama.cpp file.
+//! all; [`gguf`] makes one of a llama.cpp file; [`tuned`] writes down, reads back and names what training made.
 //!
 //! *What it is not.* It knows no architecture: which tensors there should be, and of which shape, is
 //! for `model`. It never reads pickle, and never writes where it reads.
@@ -22,9 +22,10 @@ mod mapping;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod tuned;
 
 pub use checkpoint::{Checkpoint, Tensor};
-pub use error::{HeaderProblem, IndexProblem, WeightsError};
+pub use error::{HeaderProblem, IndexProblem, SnapshotProblem, WeightsError};
 pub use export::{COMPANIONS, Export, TensorPlan, TensorSink};
 pub use header::{Entry, StoredType};
 pub use mapping::{Identity, Mapping};

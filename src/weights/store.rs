@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{Checkpoint, WeightsError};
 use crate::{
     direction::{Param, ParamId, ParamTable},
-    tensor::WeightRef,
+    tensor::{DType, WeightRef},
 };
 
 /// Where the values of a model's parameters are.
@@ -88,6 +88,21 @@ impl Store {
             self.own.insert(id, copy);
         }
         self.own.get_mut(&id).expect("made above")
+    }
+
+    /// How the values of a tuned parameter are written down.
+    pub fn tuned_type(&self, _id: ParamId) -> DType {
+        DType::F32
+    }
+
+    /// Gives a parameter other values, as [`Store::tuned_type`] writes them down.
+    ///
+    /// # Panics
+    /// If they are too few or too many.
+    pub(super) fn load(&mut self, id: ParamId, bytes: &[u8]) {
+        let values: Vec<f32> = bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect();
+        assert_eq!(bytes.len(), 4 * self.params[id].elements(), "bytes of {:?}", self.params[id].name());
+        self.own.insert(id, values);
     }
 
     /// Checks that the files underneath are still those that were opened.

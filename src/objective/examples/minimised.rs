@@ -131,7 +131,9 @@ impl Minimised {
             }
             (Criterion::Accuracy | Criterion::F1, Some(answers)) => {
                 let loss = |number: usize, lane| match answers.score(model, cx, number, lane) {
-                    Err(ExamplesError::Generation(GenerationError::NotANumber(_))) => Ok(f64::NAN),
+                    Err(ExamplesError::Generation(error)) if matches!(*error, GenerationError::NotANumber(_)) => {
+                        Ok(f64::NAN)
+                    }
                     result => result.map(|score| 1.0 - score),
                 };
                 let of_lane = |lane| numbers.iter().map(|&number| loss(number, lane)).collect();

@@ -93,10 +93,10 @@ pub enum ExamplesError {
     Model(#[from] ModelError),
     /// The model wrote no answer.
     #[error(transparent)]
-    Generation(#[from] GenerationError),
+    Generation(Box<GenerationError>),
     /// An answer that the model wrote is no text.
     #[error(transparent)]
-    Task(#[from] TaskError),
+    Task(Box<TaskError>),
 }
 
 /// What [`Head::about`](crate::model::Head::about) says of the models that an objective is for.
@@ -236,7 +236,7 @@ impl Examples {
 }
 
 /// `numbers` cut into parts whose `tokens` sum to at most `rows`, unless a single one has more.
-fn passes<'n>(numbers: &'n [usize], rows: usize, tokens: impl Fn(usize) -> usize) -> impl Iterator<Item = &'n [usize]> {
+fn passes(numbers: &[usize], rows: usize, tokens: impl Fn(usize) -> usize) -> impl Iterator<Item = &[usize]> {
     let mut rest = numbers;
     std::iter::from_fn(move || {
         let mut sum = 0;

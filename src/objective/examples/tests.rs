@@ -7,12 +7,11 @@ use crate::{
     direction::{Direction, DirectionSet},
     kernels::Isa,
     objective::{Generator, Sampler},
-    task::{Draws, Input, Style, Task, f1},
+    task::{Draws, Input, f1},
     testing::{
-        examples::{checkpoints, examples},
+        examples::{checkpoints, examples, judge},
         reference::{self, golden},
     },
-    text::Tokenizer,
 };
 
 const OBJECTIVES: [Objective; 4] =
@@ -170,10 +169,7 @@ fn examples_that_a_model_cannot_score_are_named_with_their_place() {
 
 /// Questions whose right answers are what `model` writes in `lane`, and the judge of `squad`.
 fn questions(model: &Model, cx: &Context, lane: &Displacement) -> (Judge, Vec<(Example, Encoded)>) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text/byte_level.json");
-    let json = std::fs::read(&path).expect("a golden file");
-    let tokenizer = Arc::new(Tokenizer::from_json(&path, &json).expect("a tokenizer"));
-    let judge = Task::named("squad", Style::Causal).expect("a task").judge(&tokenizer).expect("a judge");
+    let (judge, tokenizer) = judge();
     let sampler = Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, draws: Draws::new(0) };
     let question = |number: u32| {
         let prompt = vec![5 + number, 42, 7];
@@ -184,7 +180,7 @@ fn questions(model: &Model, cx: &Context, lane: &Displacement) -> (Judge, Vec<(E
         let (ids, scored) = ([&prompt[..], &[9, 8]].concat(), 3..5);
         let encoded = Encoded::Answer { sequence: Sequence { ids, scored, dropped: 0 }, prompt };
         let input = Input::Answer { prompt: String::new(), answer: String::new(), golds: vec![answer], max_tokens: 50 };
-        (Example { place: Place { path: path.as_path().into(), line: 1 }, input }, encoded)
+        (Example { place: Place { path: Path::new("data.jsonl").into(), line: 1 }, input }, encoded)
     };
     let questions = (0..4).map(question).collect();
     (judge, questions)

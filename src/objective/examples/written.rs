@@ -54,7 +54,9 @@ impl Answers {
         let sampler = Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, draws: Draws::new(0) };
         let (max_tokens, ends) = (self.judge.max_tokens(), self.judge.ends());
         let mut written = self.judge.listen(place);
-        Generator { model, cx, lane, max_tokens, ends, sampler }.write(prompt, &mut |token| written.push(token))?;
-        Ok(written.score(golds)?)
+        let generator = Generator { model, cx, lane, max_tokens, ends, sampler };
+        let tokens = generator.write(prompt, &mut |token| written.push(token));
+        tokens.map_err(|error| ExamplesError::Generation(Box::new(error)))?;
+        written.score(golds).map_err(|error| ExamplesError::Task(Box::new(error)))
     }
 }

@@ -93,9 +93,16 @@ pub struct Task {
 #[derive(Debug)]
 pub(super) enum Content {
     /// A question that can be answered right or wrong.
-    Question { prompt: Template, answers: Answers },
+    Question(Box<Question>),
     /// A text that is learnt as it is.
     Format(Format),
+}
+
+/// What is asked, and how it is answered.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) prompt: Template,
+    pub(super) answers: Answers,
 }
 
 /// How a question is answered.
@@ -135,7 +142,8 @@ impl Task {
         let prompt = template("template", &file.template, &[])?;
         let answers = file.answers()?;
         let Definition { about, source, aliases, .. } = file;
-        Ok(Task { name: name.to_owned(), about, source, aliases, content: Content::Question { prompt, answers } })
+        let content = Content::Question(Box::new(Question { prompt, answers }));
+        Ok(Task { name: name.to_owned(), about, source, aliases, content })
     }
 
     /// What it is called.
@@ -192,13 +200,13 @@ impl Task {
     pub fn format(&self) -> Option<Format> {
         match self.content {
             Content::Format(format) => Some(format),
-            Content::Question { .. } => None,
+            Content::Question(_) => None,
         }
     }
 
     fn answers(&self) -> Option<&Answers> {
         match &self.content {
-            Content::Question { answers, .. } => Some(answers),
+            Content::Question(question) => Some(&question.answers),
             Content::Format(_) => None,
         }
     }

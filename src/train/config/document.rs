@@ -17,8 +17,7 @@ use toml::{
     de::{DeTable, DeValue, ValueDeserializer},
 };
 
-use super::nearest::nearest;
-use crate::train::{Origin, Place, TrainError};
+use crate::train::{Origin, Place, TrainError, nearest::nearest};
 
 /// The section of the keys that stand before any section.
 pub(super) const TOP: &str = "";

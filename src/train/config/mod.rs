@@ -10,7 +10,6 @@
 //! *What must stay true.* A key that is not understood is refused, never ignored.
 
 mod document;
-mod nearest;
 #[cfg(test)]
 mod tests;
 

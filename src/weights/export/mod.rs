@@ -9,6 +9,7 @@
 //! target; after [`Export::finish`] there is a whole one that survives a power failure.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
     io::{self, BufWriter, Write},
@@ -257,9 +258,9 @@ impl Export {
         fill: &mut impl FnMut(usize, &mut TensorSink<'_>) -> Result<(), WeightsError>,
     ) -> Result<(), WeightsError> {
         self.write_file(name, |file, path| {
-            let header = header(shard.iter().map(|&index| &tensors[index]));
-            let length = (header.len() as u64).to_le_bytes();
-            file.write_all(&length).and_then(|()| file.write_all(header.as_bytes())).map_err(write_failed(path))?;
+            let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+            let head = head(&metadata, shard.iter().map(|&index| &tensors[index]));
+            file.write_all(&head).map_err(write_failed(path))?;
             for &index in shard {
                 let mut sink = TensorSink { file, path, left: tensors[index].bytes() };
                 fill(index, &mut sink)?;
@@ -308,10 +309,10 @@ impl Drop for Export {
     }
 }
 
-/// The JSON header of a file with these tensors one after the other, padded so that their data starts at a multiple
-/// of eight.
-fn header<'a>(tensors: impl Iterator<Item = &'a TensorPlan>) -> String {
-    let mut entries = Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]);
+/// What a file with these tensors one after the other begins with: the length of its header, and the header, padded so
+/// that the tensors start at a multiple of eight.
+pub(super) fn head<'a>(metadata: &BTreeMap<String, String>, tensors: impl Iterator<Item = &'a TensorPlan>) -> Vec<u8> {
+    let mut entries = Map::from_iter([("__metadata__".to_owned(), json!(metadata))]);
     let mut end = 0;
     for tensor in tensors {
         let start = end;
@@ -319,8 +320,9 @@ fn header<'a>(tensors: impl Iterator<Item = &'a TensorPlan>) -> String {
         let entry = json!({ "dtype": tensor.dtype.to_string(), "shape": tensor.shape, "data_offsets": [start, end] });
         entries.insert(tensor.name.clone(), entry);
     }
-    let json = Value::Object(entries).to_string();
-    format!("{json:<width$}", width = json.chars().count() + json.len().next_multiple_of(8) - json.len())
+    let mut json = Value::Object(entries).to_string().into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    [&(json.len() as u64).to_le_bytes()[..], &json].concat()
 }
 
 /// Writes down the names in a directory, which syncing its files does not.
@@ -328,7 +330,7 @@ fn sync_directory(path: &Path) -> Result<(), WeightsError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(write_failed(path))
 }
 
-fn write_failed(path: &Path) -> impl FnOnce(io::Error) -> WeightsError {
+pub(super) fn write_failed(path: &Path) -> impl FnOnce(io::Error) -> WeightsError {
     let path = path.to_owned();
     |source| WeightsError::Write { path, source }
 }

@@ -19,7 +19,10 @@ use std::{
 use parquet::{
     basic::Compression,
     errors::ParquetError,
-    file::reader::{FileReader, SerializedFileReader},
+    file::{
+        metadata::RowGroupMetaData,
+        reader::{FileReader, SerializedFileReader},
+    },
     record::Field,
     schema::types::Type,
 };
@@ -51,15 +54,15 @@ pub(super) fn rows(path: &Path, limit: usize) -> Result<Vec<Row>, ReadError> {
     })
 }
 
-fn damaged(path: &Path, problem: impl ToString) -> ReadError {
-    ReadError::Parquet { path: path.to_owned(), problem: problem.to_string() }
+fn damaged(path: &Path, problem: impl Into<String>) -> ReadError {
+    ReadError::Parquet { path: path.to_owned(), problem: problem.into() }
 }
 
 fn read(path: &Path, limit: usize) -> Result<Vec<Row>, ReadError> {
     let failed = |source| ReadError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
     check_footer(path, &mut file)?;
-    let wrong = |error: ParquetError| damaged(path, error);
+    let wrong = |error: ParquetError| damaged(path, error.to_string());
     let reader = SerializedFileReader::new(file).map_err(wrong)?;
     check_columns(path, &reader)?;
 
@@ -132,7 +135,7 @@ fn check_columns(path: &Path, reader: &SerializedFileReader<File>) -> Result<(),
             }
         }
     }
-    let chunks = || metadata.row_groups().iter().flat_map(|group| group.columns());
+    let chunks = || metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
     let values = chunks().try_fold(0_u64, |sum, chunk| sum.checked_add(u64::try_from(chunk.num_values()).ok()?));
     if values.is_none_or(|values| values > MAX_VALUES) {
         return Err(damaged(path, format!("it has more than {MAX_VALUES} values; split it")));

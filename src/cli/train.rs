@@ -1,0 +1,219 @@
+//! `zofo train`: fine-tunes a model as a run file says.
+
+use std::{path::PathBuf, time::Instant};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{Exit, Failure, console::Console, load};
+use crate::{
+    kernels::Context,
+    optim::{self, Optimizer},
+    train::{Event, Interrupt, Job, Outcome, Plan, Run, RunDir, RunFile, StepMetrics, TrainError, finished},
+};
+
+/// Seconds between two lines about steps where nobody watches a terminal.
+const LINE_EVERY: f64 = 10.0;
+
+/// What `zofo train` takes.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Run file (TOML): model, data, optimizer, steps
+    #[arg(value_name = "RUN.toml")]
+    run: PathBuf,
+    /// Set a key of the run file, for example optimizer.lr=1e-6; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Go on with the run that the output directory holds, from its last step
+    #[arg(long)]
+    resume: bool,
+}
+
+/// What `zofo plan` takes.
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    /// Run file (TOML)
+    #[arg(value_name = "RUN.toml")]
+    run: PathBuf,
+    /// Set a key of the run file; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
+    let file = RunFile::read(&arguments.run, &arguments.set)?;
+    let mut rehearsed = optimizer(&file)?;
+    let config = file.config;
+    let dir = RunDir::open(&config.output, &config.model, arguments.resume)?;
+    let interrupt = Interrupt::listen()?;
+    let model = load::model(&config.model, console)?;
+    let cx = Context { profile: config.profile, ..cx.clone() };
+    let (job, mut oracle) = Job::open(config, model, cx)?;
+    if let Some(report) = finished(&job, &dir)? {
+        console.result(&report, &text(&report))?;
+        return Ok(Exit::Ok);
+    }
+    if !dir.holds_run() {
+        let plan = Plan::of(&job, &mut oracle, &mut *rehearsed)?;
+        show_plan(console, &plan);
+    }
+    let mut progress = Progress { console, steps: job.config.train.steps, shown: Instant::now(), loss: None };
+    let mut tell = |event: Event<'_>| progress.show(&event);
+    let outcome = Run::open(&job, &dir, &mut oracle, &interrupt, &mut tell)?.finish()?;
+    console.clear();
+    match outcome {
+        Outcome::Finished(report) => {
+            let next = format!(
+                "\nrun        {dir}\nnext       zofo export {dir} DIRECTORY makes a model directory of it",
+                dir = dir.path().display()
+            );
+            console.result(&report, &(text(&report) + &next))?;
+            Ok(Exit::Ok)
+        }
+        Outcome::Interrupted(code) => {
+            console.progress("stopped by a signal; go on with --resume", true);
+            Ok(if code == 130 { Exit::Interrupted } else { Exit::Terminated })
+        }
+    }
+}
+
+pub(super) fn plan(arguments: &PlanArguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
+    let file = RunFile::read(&arguments.run, &arguments.set)?;
+    let mut rehearsed = optimizer(&file)?;
+    let model = load::model(&file.config.model, console)?;
+    let cx = Context { profile: file.config.profile, ..cx.clone() };
+    let (job, mut oracle) = Job::open(file.config, model, cx)?;
+    let plan = Plan::of(&job, &mut oracle, &mut *rehearsed)?;
+    console.result(&plan, &lines(&plan).join("\n"))?;
+    Ok(Exit::Ok)
+}
+
+/// The optimizer of a run file; what is wrong with it is said with its place.
+fn optimizer(file: &RunFile) -> Result<Box<dyn Optimizer>, TrainError> {
+    let config = &file.config.optimizer;
+    optim::find(&config.name).and_then(|entry| entry.build(&config.options)).map_err(|error| {
+        let key = error.option().map_or_else(|| "optimizer.name".to_owned(), |option| format!("optimizer.{option}"));
+        TrainError::Optimizer { place: file.place(&key).cloned().map(Box::new), error }
+    })
+}
+
+/// The lines of a plan.
+fn lines(plan: &Plan) -> Vec<String> {
+    let Plan { steps, examples, trained_parameters, parameters, evaluations, tokens, seconds, .. } = plan;
+    let examples: Vec<String> = examples.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    vec![
+        format!("examples   {}", examples.join(", ")),
+        format!("trained    {trained_parameters} of {parameters} parameters"),
+        format!(
+            "memory     {} MB now, {} MB more for the trained weights; disk {} MB",
+            megabytes(plan.resident_bytes),
+            megabytes(plan.overlay_bytes),
+            megabytes(plan.disk_bytes)
+        ),
+        format!(
+            "steps      {steps}, each {evaluations} forward passes over {tokens} tokens in all, {seconds:.2} s: {}",
+            duration(seconds * *steps as f64)
+        ),
+    ]
+}
+
+fn show_plan(console: &mut Console, plan: &Plan) {
+    console.clear();
+    lines(plan).iter().for_each(|line| console.progress(line, true));
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
+    }
+}
+
+/// What is shown while a run goes on.
+struct Progress<'c> {
+    console: &'c mut Console,
+    steps: u64,
+    /// When a line about steps was kept last.
+    shown: Instant,
+    /// The loss, smoothed over about ten steps.
+    loss: Option<f64>,
+}
+
+impl Progress<'_> {
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Resumed { step } => self.console.progress(&format!("going on after step {step}"), true),
+            Event::Replayed { step, of } => self.console.progress(&format!("step {step} of {of} made again"), false),
+            Event::Notice(text) => self.console.progress(text, true),
+            Event::Step(metrics) => self.step(metrics),
+            Event::Scoring { split, done, of } => self.console.progress(&format!("{split}: {done} of {of}"), false),
+            Event::Scored { step, split, score, best } => {
+                let [low, high] = score.ci95;
+                let best = if *best { ", the best so far" } else { "" };
+                let line = format!(
+                    "step {step:6}  {split} {} {:.4} ({low:.4} to {high:.4}), loss {:.4}{best}",
+                    score.metric, score.value, score.loss
+                );
+                self.console.progress(&line, true);
+            }
+        }
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) {
+        const KEPT: f64 = 0.9;
+        let loss = self.loss.map_or(metrics.loss, |loss| KEPT * loss + (1.0 - KEPT) * metrics.loss);
+        self.loss = Some(loss).filter(|loss| loss.is_finite());
+        let StepMetrics { step, seconds, .. } = metrics;
+        let left = metrics.elapsed / *step as f64 * (self.steps - step) as f64;
+        let line = format!(
+            "step {step:6} of {}  loss {loss:.4}  {seconds:.2} s a step, at most {} left{}",
+            self.steps,
+            duration(left),
+            if metrics.nonfinite { "  not finite: skipped" } else { "" }
+        );
+        let kept = !self.console.is_live() && self.shown.elapsed().as_secs_f64() >= LINE_EVERY;
+        if kept {
+            self.shown = Instant::now();
+        }
+        self.console.progress(&line, kept);
+    }
+}
+
+/// A report for people.
+fn text(report: &Value) -> String {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let score = |score: &Value| {
+        format!(
+            "{} {:.4} ({:.4} to {:.4}), loss {:.4}",
+            score["metric"].as_str().unwrap_or_default(),
+            number(&score["value"]),
+            number(&score["ci95"][0]),
+            number(&score["ci95"][1]),
+            number(&score["loss"])
+        )
+    };
+    let mut lines = vec![format!(
+        "steps      {} (stopped by {}), {}",
+        report["steps"],
+        report["stopped"].as_str().unwrap_or_default(),
+        duration(number(&report["seconds"]))
+    )];
+    if let Some(split) = report["split"].as_str() {
+        lines.push(format!("measured   on {split}, 95 % intervals"));
+    }
+    if let Some(majority) = report["majority"].as_f64() {
+        lines.push(format!("majority   {majority:.4}"));
+    }
+    for (name, key) in [("base", "base"), ("best", "best"), ("last", "final")] {
+        if !report[key].is_null() {
+            let step = report[key]["step"].as_u64().map(|step| format!(" after step {step}")).unwrap_or_default();
+            lines.push(format!("{name:10} {}{step}", score(&report[key])));
+        }
+    }
+    lines.push(format!("weights    {}", report["weights_sha256"].as_str().unwrap_or_default()));
+    lines.join("\n")
+}

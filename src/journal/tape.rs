@@ -1,0 +1,275 @@
+//! Oracles between an optimizer and its world: one writes down what the world answers, one answers from what was
+//! written.
+//!
+//! *What it is.* A step through a [`Recorder`] leaves the [`Record`] from which the same step through a [`Replay`] makes
+//! the same update.
+//!
+//! *What must stay true* (contract C4). An optimizer is told nothing that its record does not hold: both oracles answer
+//! totals only. A replay asks the world behind for no number, and an update that is not the recorded one is an error.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Flags, Kind, Record, coefficients_crc};
+use crate::{
+    direction::{Coefficients, DirectionSet, Displacement, ParamId, ParamTable},
+    linalg::Square,
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, StepReport},
+    tensor::WeightRef,
+};
+
+/// Why a record does not make the step that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The optimizer asks for more numbers than its step was answered.
+    #[error("step {step} asks for number {wanted} of {recorded} in its record: another optimizer or version made it")]
+    TooFew {
+        /// The step, from 1.
+        step: u64,
+        /// The number that is not there, from 1.
+        wanted: usize,
+        /// Numbers in the record.
+        recorded: usize,
+    },
+    /// The optimizer asks for fewer.
+    #[error("step {step} uses {used} of {recorded} numbers in its record: another optimizer or version made it")]
+    TooMany {
+        /// The step, from 1.
+        step: u64,
+        /// Numbers asked for.
+        used: usize,
+        /// Numbers in the record.
+        recorded: usize,
+    },
+    /// What follows from the numbers is not what was committed.
+    #[error("step {step} comes out with another {what} than recorded: another version of zofo made it")]
+    Differs {
+        /// The step, from 1.
+        step: u64,
+        /// What differs.
+        what: &'static str,
+    },
+}
+
+/// Passes a step on to `inner` and writes down what it is answered.
+pub struct Recorder<'o> {
+    inner: &'o mut dyn Oracle,
+    values: Vec<f64>,
+    flags: Flags,
+    committed: Vec<f32>,
+}
+
+impl<'o> Recorder<'o> {
+    /// Listens from now on, to one step.
+    pub fn new(inner: &'o mut dyn Oracle) -> Self {
+        Recorder { inner, values: Vec::new(), flags: Flags::NONE, committed: Vec::new() }
+    }
+
+    /// The record of the step that ended with `report` as number `step`, from 1.
+    pub fn record(self, step: u64, report: &StepReport) -> Record {
+        let nonfinite = if report.nonfinite { Flags::NONFINITE } else { Flags::NONE };
+        Record {
+            step,
+            kind: Kind::Step,
+            flags: self.flags.with(nonfinite),
+            lr: report.lr as f32,
+            coefficients: crc(&self.committed),
+            values: self.values,
+        }
+    }
+
+    fn hear(&mut self, losses: &[Losses]) -> Vec<Losses> {
+        self.values.extend(losses.iter().map(|losses| losses.total));
+        losses.iter().map(|losses| total(losses.total)).collect()
+    }
+}
+
+/// Answers a step from its record; updates go to `inner`.
+pub struct Replay<'o> {
+    inner: &'o mut dyn Oracle,
+    record: &'o Record,
+    used: usize,
+    committed: Vec<f32>,
+}
+
+impl<'o> Replay<'o> {
+    /// Stands for the world of the step that `record` is about.
+    pub fn new(inner: &'o mut dyn Oracle, record: &'o Record) -> Self {
+        Replay { inner, record, used: 0, committed: Vec::new() }
+    }
+
+    /// Checks that the step which ended with `report` is the recorded one.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub fn finish(self, report: &StepReport) -> Result<(), ReplayError> {
+        let Record { step, ref values, flags, lr, coefficients, .. } = *self.record;
+        if self.used < values.len() {
+            return Err(ReplayError::TooMany { step, used: self.used, recorded: values.len() });
+        }
+        let differences = [
+            (crc(&self.committed) != coefficients, "update"),
+            ((report.lr as f32).to_bits() != lr.to_bits(), "learning rate"),
+            (report.nonfinite != flags.contains(Flags::NONFINITE), "kind of loss"),
+        ];
+        match differences.into_iter().find(|(differs, _)| *differs) {
+            Some((_, what)) => Err(ReplayError::Differs { step, what }),
+            None => Ok(()),
+        }
+    }
+
+    fn next(&mut self, count: usize) -> Result<Vec<Losses>, OracleError> {
+        let Record { step, ref values, .. } = *self.record;
+        let Some(numbers) = values.get(self.used..self.used + count) else {
+            let (wanted, recorded) = (self.used + count, values.len());
+            return Err(OracleError::World(Box::new(ReplayError::TooFew { step, wanted, recorded })));
+        };
+        self.used += count;
+        Ok(numbers.iter().map(|&number| total(number)).collect())
+    }
+}
+
+fn total(total: f64) -> Losses {
+    Losses { total, per_example: Vec::new() }
+}
+
+/// The coefficients of an update in the order of its terms and, within one, of the parameters.
+fn coefficients(update: &Displacement) -> impl Iterator<Item = f32> {
+    update.terms.iter().flat_map(|term| match &term.coefficients {
+        Coefficients::One(coefficient) => vec![*coefficient],
+        Coefficients::PerParam(coefficients) => BTreeMap::values(coefficients).copied().collect(),
+    })
+}
+
+/// 0 where nothing was committed.
+fn crc(committed: &[f32]) -> u32 {
+    if committed.is_empty() { 0 } else { coefficients_crc(committed.iter().copied()) }
+}
+
+impl Oracle for Recorder<'_> {
+    fn params(&self) -> &ParamTable {
+        self.inner.params()
+    }
+    fn trainable(&self) -> &[ParamId] {
+        self.inner.trainable()
+    }
+    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
+        self.inner.inspect(id)
+    }
+    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
+        self.inner.gram(sets)
+    }
+    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
+        self.inner.draw(pool, size)
+    }
+    fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        let losses = self.inner.losses(batch, probes)?;
+        Ok(self.hear(&losses))
+    }
+    fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
+        let (loss, slopes) = self.inner.slopes(batch, along)?;
+        self.flags = self.flags.with(Flags::SLOPES);
+        let loss = self.hear(&[loss]).remove(0);
+        Ok((loss, self.hear(&slopes)))
+    }
+    fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
+        self.committed.extend(coefficients(update));
+        self.inner.commit(update)
+    }
+}
+
+impl Oracle for Replay<'_> {
+    fn params(&self) -> &ParamTable {
+        self.inner.params()
+    }
+    fn trainable(&self) -> &[ParamId] {
+        self.inner.trainable()
+    }
+    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
+        self.inner.inspect(id)
+    }
+    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
+        self.inner.gram(sets)
+    }
+    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
+        self.inner.draw(pool, size)
+    }
+    fn losses(&mut self, _: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        self.next(probes.len())
+    }
+    fn slopes(&mut self, _: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
+        let loss = self.next(1)?.remove(0);
+        Ok((loss, self.next(along.len())?))
+    }
+    fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
+        self.committed.extend(coefficients(update));
+        self.inner.commit(update)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        optim::{self, Clock},
+        testing::{
+            assert_same_bits,
+            worlds::{self, World},
+        },
+    };
+
+    /// The records of `steps` steps of `name` in `world`.
+    fn recorded(name: &str, world: &mut World, steps: u64) -> Vec<Record> {
+        let entry = optim::find(name).expect("an optimizer");
+        let mut optimizer = entry.build(&toml::Table::new()).expect("defaults");
+        let mut step = |step| {
+            let mut recorder = Recorder::new(world);
+            let report = optimizer.step(&mut recorder, Clock { seed: 7, step, steps }).expect("a step");
+            recorder.record(step + 1, &report)
+        };
+        (0..steps).map(&mut step).collect()
+    }
+
+    /// Replays `records` and answers the first thing that is wrong.
+    fn replay(name: &str, world: &mut World, records: &[Record], steps: u64) -> Result<(), String> {
+        let entry = optim::find(name).expect("an optimizer");
+        let mut optimizer = entry.build(&toml::Table::new()).expect("defaults");
+        for record in records {
+            let clock = Clock { seed: 7, step: record.step - 1, steps };
+            let mut replay = Replay::new(world, record);
+            let report = optimizer.step(&mut replay, clock).map_err(|error| error.to_string())?;
+            replay.finish(&report).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_optimizer_replays_to_the_same_bits() {
+        for entry in optim::REGISTRY {
+            for world in [worlds::quadratic, worlds::mixed_ranks] {
+                let (mut live, mut again) = (world(), world());
+                let records = recorded(entry.name, &mut live, 12);
+                assert_ne!(live.values(), again.values(), "{} moves", entry.name);
+                replay(entry.name, &mut again, &records, 12).expect("a replay");
+                for (live, again) in live.values().iter().zip(again.values()) {
+                    assert_same_bits(live, again, entry.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_step_is_noticed() {
+        let mut records = recorded("mezo", &mut worlds::quadratic(), 3);
+        let fails = |records: &[Record], with: &str| {
+            let error = replay("mezo", &mut worlds::quadratic(), records, 3).expect_err(with);
+            assert!(error.contains(with), "{error}");
+        };
+        records[1].values[0] += 1.0;
+        fails(&records, "step 2 comes out with another update");
+        records[1].values.pop();
+        fails(&records, "step 2 asks for number 2 of 1");
+        records[0].values.push(1.0);
+        fails(&records, "step 1 uses 2 of 3");
+    }
+}

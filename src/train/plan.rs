@@ -1,0 +1,113 @@
+//! What a run will cost, before its first step: memory, time, steps.
+//!
+//! *What it is.* The first step is rehearsed: its optimizer is asked for its probes, which are evaluated on the first
+//! batch and timed, and its update is not applied. *What must stay true*: nothing has moved afterwards, and no batch is
+//! spent.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use serde::Serialize;
+
+use super::{Job, LiveOracle, TrainError, memory::Resident};
+use crate::{
+    direction::{DirectionSet, Displacement, ParamId, ParamTable},
+    linalg::Square,
+    optim::{BatchId, Clock, CommitReport, Losses, Optimizer, Oracle, OracleError, Pool},
+    tensor::WeightRef,
+};
+
+/// What a run will cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// Steps, if patience does not end the run before.
+    pub steps: u64,
+    /// Examples that are learnt from, that select, and that validate.
+    pub examples: BTreeMap<&'static str, usize>,
+    /// Parameters that are trained.
+    pub trained_parameters: usize,
+    /// All parameters.
+    pub parameters: usize,
+    /// Losses and slopes of a step.
+    pub evaluations: usize,
+    /// Tokens that go through the model in a step, those of every evaluation counted; of the first batch.
+    pub tokens: u64,
+    /// How long the evaluations of a step take; of the first batch.
+    pub seconds: f64,
+    /// What the process holds by now, the model's file included.
+    pub resident_bytes: u64,
+    /// What trained parameters will take beside the file.
+    pub overlay_bytes: u64,
+    /// What the run directory will hold when the run is over: two snapshots and, while one is written, a third.
+    pub disk_bytes: u64,
+}
+
+impl Plan {
+    /// Rehearses a step of `optimizer`, which is not the run's own.
+    ///
+    /// # Errors
+    /// [`TrainError`] if a loss cannot be evaluated.
+    pub fn of(job: &Job, oracle: &mut LiveOracle, optimizer: &mut dyn Optimizer) -> Result<Plan, TrainError> {
+        let clock = Clock { seed: job.config.seed, step: 0, steps: job.config.train.steps };
+        let draws = oracle.tuned().draws();
+        let begin = Instant::now();
+        let mut rehearsal = Rehearsal { inner: oracle, evaluations: 0 };
+        let outcome = optimizer.step(&mut rehearsal, clock);
+        let evaluations = rehearsal.evaluations;
+        oracle.tuned_mut().skip_to(draws);
+        outcome?;
+        let seconds = begin.elapsed().as_secs_f64();
+
+        let params = oracle.params();
+        let trained: usize = oracle.trainable().iter().map(|&id| params[id].elements()).sum();
+        let sizes = [("train", Some(oracle.examples())), ("dev", job.dev.as_ref().map(super::Exam::len))];
+        let sizes = sizes.into_iter().chain([("valid", job.valid.as_ref().map(super::Exam::len))]);
+        let overlay_bytes = 4 * trained as u64;
+        Ok(Plan {
+            steps: job.config.train.steps,
+            examples: sizes.filter_map(|(name, size)| Some((name, size?))).collect(),
+            trained_parameters: trained,
+            parameters: params.iter().map(|(_, param)| param.elements()).sum(),
+            evaluations,
+            tokens: oracle.take_tokens(),
+            seconds,
+            resident_bytes: Resident::measure().now,
+            overlay_bytes,
+            disk_bytes: 3 * overlay_bytes,
+        })
+    }
+}
+
+/// Passes everything on but updates.
+struct Rehearsal<'o> {
+    inner: &'o mut LiveOracle,
+    evaluations: usize,
+}
+
+impl Oracle for Rehearsal<'_> {
+    fn params(&self) -> &ParamTable {
+        self.inner.params()
+    }
+    fn trainable(&self) -> &[ParamId] {
+        self.inner.trainable()
+    }
+    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
+        self.inner.inspect(id)
+    }
+    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
+        self.inner.gram(sets)
+    }
+    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
+        self.inner.draw(pool, size)
+    }
+    fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        self.evaluations += probes.len();
+        self.inner.losses(batch, probes)
+    }
+    fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
+        self.evaluations += 1 + along.len();
+        self.inner.slopes(batch, along)
+    }
+    fn commit(&mut self, _: &Displacement) -> Result<CommitReport, OracleError> {
+        Ok(CommitReport::default())
+    }
+}

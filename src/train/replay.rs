@@ -1,0 +1,195 @@
+//! A run's weights at one of its steps, from the base model and the journal alone, or from the nearest snapshot.
+//!
+//! *What it is not.* It needs no data and evaluates nothing. *What must stay true* (contract C4): the weights are those
+//! that the run had, bit for bit, on any instruction set and number of threads.
+
+use std::path::{Path, PathBuf};
+
+use super::{Layout, OptimizerConfig, RunConfig, RunFile, TrainError, Tuned, job, snapshot, trainable};
+use crate::{
+    journal::{Flags, Header, Kind, Reader, Record, Replay, Sha256Digest},
+    kernels::Context,
+    model::Model,
+    optim::{self, Clock, Optimizer},
+    weights::tuned,
+};
+
+/// A step of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one that is recorded last.
+    Last,
+    /// The one with the best evaluation.
+    Best,
+    /// The one of this number.
+    Step(u64),
+}
+
+/// What a journal holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct History {
+    /// Steps that are complete.
+    pub(super) steps: u64,
+    /// The step with the best evaluation.
+    pub(super) best: Option<u64>,
+    /// Whether the run is over.
+    pub(super) ended: bool,
+}
+
+impl History {
+    /// Reads a journal up to and with step `until`.
+    ///
+    /// # Errors
+    /// [`TrainError::Journal`].
+    pub(super) fn read(journal: &Path, until: u64) -> Result<History, TrainError> {
+        let mut reader = Reader::open(journal)?;
+        let mut history = History::default();
+        while let Some(record) = reader.next_until(until)? {
+            history.steps = record.step;
+            history.ended |= record.kind == Kind::End;
+            if record.kind == Kind::Evaluation && record.flags.contains(Flags::BEST) {
+                history.best = Some(record.step);
+            }
+        }
+        Ok(history)
+    }
+}
+
+/// The model of a run at one of its steps.
+#[derive(Debug)]
+pub struct Replayed {
+    tuned: Tuned,
+    model: PathBuf,
+    /// After which step.
+    pub step: u64,
+}
+
+impl Replayed {
+    /// Replays `journal` on the model in the directory `model` up to `which` step. `tell` is shown each step and the last.
+    ///
+    /// # Errors
+    /// [`TrainError`]: a journal that is damaged or was not made from this model, a step that it does not reach.
+    pub fn from_journal(
+        model: &Path,
+        journal: &Path,
+        which: Which,
+        cx: &Context,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<Replayed, TrainError> {
+        let (config, mut tuned) = open(model, journal, cx)?;
+        let step = resolve(journal, which)?;
+        let mut optimizer = optimizer(&config.optimizer)?;
+        advance(&config, journal, (&mut tuned, &mut *optimizer), 0..step, tell)?;
+        Ok(Replayed { tuned, model: model.to_owned(), step })
+    }
+
+    /// The weights of the run in `dir` at `which` step, from its snapshots as far as they go. `model` is where its base
+    /// model is, if no longer where it was.
+    ///
+    /// # Errors
+    /// As [`Replayed::from_journal`], and if the directory holds no run.
+    pub fn from_run(
+        dir: &Layout,
+        model: Option<&Path>,
+        which: Which,
+        cx: &Context,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<Replayed, TrainError> {
+        let journal = dir.journal();
+        let begun = begun(&journal)?;
+        let model = model.unwrap_or(&begun.model).to_owned();
+        let (config, mut tuned) = open(&model, &journal, cx)?;
+        let step = resolve(&journal, which)?;
+        let mut optimizer = optimizer(&config.optimizer)?;
+        let from = nearest(dir, step, (&mut tuned, &mut *optimizer));
+        advance(&config, &journal, (&mut tuned, &mut *optimizer), from..step, tell)?;
+        Ok(Replayed { tuned, model, step })
+    }
+
+    /// Writes the model to the new directory `target` as one that `transformers` loads; answers the digest of the tuned
+    /// tensors.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`].
+    pub fn export(&self, target: &Path) -> Result<Sha256Digest, TrainError> {
+        use crate::optim::Oracle;
+        Ok(tuned::export(self.tuned.model().store(), self.tuned.trainable(), &self.model, target)?)
+    }
+}
+
+/// The configuration that the run of `journal` was begun with.
+fn begun(journal: &Path) -> Result<RunConfig, TrainError> {
+    let reader = Reader::open(journal)?;
+    Ok(RunFile::parse(&reader.header().config, journal, Path::new("/"), &[])?.config)
+}
+
+/// The configuration of the run of `journal`, and the model in `dir` at the weights that it began with.
+fn open(dir: &Path, journal: &Path, cx: &Context) -> Result<(RunConfig, Tuned), TrainError> {
+    let config = begun(journal)?;
+    let model = Model::open(dir)?;
+    let reader = Reader::open(journal)?;
+    let now = Header { base_weights: job::base_digest(&model), ..reader.header().clone() };
+    job::check_same(journal, reader.header(), &now)?;
+    let trainable = trainable(&model, &config.tune)?;
+    let cx = Context { profile: config.profile, ..cx.clone() };
+    Ok((config, Tuned::new(model, cx, trainable)))
+}
+
+/// The number of a step that the journal reaches.
+fn resolve(journal: &Path, which: Which) -> Result<u64, TrainError> {
+    let history = History::read(journal, u64::MAX)?;
+    let step = match which {
+        Which::Last => history.steps,
+        Which::Best => history.best.unwrap_or(history.steps),
+        Which::Step(step) => step,
+    };
+    if step > history.steps {
+        return Err(TrainError::NoStep { path: journal.to_owned(), found: step, steps: history.steps });
+    }
+    Ok(step)
+}
+
+pub(super) fn optimizer(config: &OptimizerConfig) -> Result<Box<dyn Optimizer>, TrainError> {
+    let built = optim::find(&config.name).and_then(|entry| entry.build(&config.options));
+    built.map_err(|error| TrainError::Optimizer { place: None, error })
+}
+
+/// Puts the weights at the last snapshot that is not beyond `step` and can be read; answers its step, 0 for the base.
+fn nearest(dir: &Layout, step: u64, (tuned, optimizer): (&mut Tuned, &mut dyn Optimizer)) -> u64 {
+    let mut kept: Vec<_> =
+        [dir.last(), dir.best()].into_iter().filter_map(|dir| Some((snapshot::step(&dir)?, dir))).collect();
+    kept.sort();
+    kept.retain(|(at, _)| *at <= step);
+    kept.iter().rev().find_map(|(_, dir)| snapshot::read(dir, tuned, optimizer).ok()).map_or(0, |(at, _)| at)
+}
+
+/// Makes the recorded steps `range.start + 1` to `range.end` again.
+pub(super) fn advance(
+    config: &RunConfig,
+    journal: &Path,
+    (tuned, optimizer): (&mut Tuned, &mut dyn Optimizer),
+    range: std::ops::Range<u64>,
+    tell: &mut dyn FnMut(u64, u64),
+) -> Result<(), TrainError> {
+    let mut reader = Reader::open(journal)?;
+    while let Some(record) = reader.next_until(range.end)? {
+        if record.kind == Kind::Step && record.step > range.start {
+            again(config, journal, (tuned, optimizer), &record)?;
+            tell(record.step, range.end);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a recorded step again.
+pub(super) fn again(
+    config: &RunConfig,
+    journal: &Path,
+    (tuned, optimizer): (&mut Tuned, &mut dyn Optimizer),
+    record: &Record,
+) -> Result<(), TrainError> {
+    let clock = Clock { seed: config.seed, step: record.step - 1, steps: config.train.steps };
+    let mut replay = Replay::new(tuned, record);
+    let report = optimizer.step(&mut replay, clock)?;
+    replay.finish(&report).map_err(|problem| TrainError::Replay { path: journal.to_owned(), problem })
+}

@@ -1,0 +1,123 @@
+//! Which parameters of a model a run trains.
+
+use super::{TrainError, TuneConfig};
+use crate::{direction::ParamId, model::Model};
+
+/// The parameters that `tune` names, in ascending order.
+///
+/// # Errors
+/// [`TrainError::Scope`] if it names a block or parameter that the model lacks, or a scope that trains none.
+pub fn trainable(model: &Model, tune: &TuneConfig) -> Result<Vec<ParamId>, TrainError> {
+    let params = model.store().params();
+    let mut ids: Vec<ParamId> = match tune {
+        TuneConfig::Full => params.iter().map(|(id, _)| id).collect(),
+        TuneConfig::Layers { layers } => {
+            let blocks = &model.parts().blocks;
+            let mut ids = Vec::new();
+            for &layer in layers {
+                let block = usize::try_from(layer).ok().and_then(|layer| blocks.get(layer));
+                let block = block.ok_or_else(|| TrainError::Scope {
+                    key: "tune.layers",
+                    found: layer.to_string(),
+                    expected: format!("a number below {}, the blocks of the model", blocks.len()),
+                })?;
+                ids.extend(block.params());
+            }
+            ids
+        }
+        TuneConfig::Names { names } => {
+            let mut ids = Vec::new();
+            for pattern in names {
+                let before = ids.len();
+                ids.extend(params.iter().filter(|(_, param)| matches(pattern, param.name())).map(|(id, _)| id));
+                if ids.len() == before {
+                    let nearest = super::nearest::nearest(pattern, params.iter().map(|(_, param)| param.name()));
+                    return Err(TrainError::Scope {
+                        key: "tune.names",
+                        found: format!("{pattern:?}"),
+                        expected: format!("the name of a parameter, * for any part of it; the nearest is {nearest:?}"),
+                    });
+                }
+            }
+            ids
+        }
+        TuneConfig::Lora { .. } => {
+            return Err(TrainError::Scope {
+                key: "tune.scope",
+                found: "\"lora\"".to_owned(),
+                expected: "\"full\", \"layers\" or \"names\"".to_owned(),
+            });
+        }
+    };
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// Whether `name` is `pattern`, in which each `*` stands for any characters, also none.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    let mut open = false;
+    while let Some(part) = parts.next() {
+        open = true;
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        // The leftmost place leaves the most for the parts to come.
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    open || rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::reference::golden;
+
+    fn names(tune: &TuneConfig) -> Vec<String> {
+        let model = Model::open(&golden::directory("llama")).expect("a golden checkpoint");
+        let ids = trainable(&model, tune).expect("a scope");
+        ids.iter().map(|&id| model.store().params()[id].name().to_owned()).collect()
+    }
+
+    #[test]
+    fn patterns_match_whole_names() {
+        for (pattern, name, expected) in [
+            ("a.weight", "a.weight", true),
+            ("a.weight", "a.weights", false),
+            ("*", "", true),
+            ("*.weight", "a.weight", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*bc", "abcbc", true),
+            ("a*bc", "abcb", false),
+            ("ab*ba", "aba", false),
+            ("a*", "b", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} and {name}");
+        }
+    }
+
+    #[test]
+    fn a_scope_names_each_parameter_once() {
+        let all = names(&TuneConfig::Full);
+        let layer = names(&TuneConfig::Layers { layers: vec![1, 1] });
+        assert!(layer.len() > 5 && layer.iter().all(|name| name.contains("layers.1.")), "{layer:?}");
+        let queries = ["model.layers.*.self_attn.q_proj.weight", "model.layers.0.self_attn.q_proj.weight"];
+        let queries = names(&TuneConfig::Names { names: queries.map(str::to_owned).to_vec() });
+        assert_eq!(queries.len(), all.iter().filter(|name| name.contains("q_proj.weight")).count());
+    }
+
+    #[test]
+    fn what_the_model_lacks_is_refused_with_what_it_has() {
+        let model = Model::open(&golden::directory("llama")).expect("a golden checkpoint");
+        let error = |tune: &TuneConfig| trainable(&model, tune).expect_err("no such parameter").to_string();
+        let text = error(&TuneConfig::Layers { layers: vec![99] });
+        assert!(text.contains("tune.layers is 99, expected a number below"), "{text}");
+        let text = error(&TuneConfig::Names { names: vec!["model.norm.weigth".to_owned()] });
+        assert!(text.contains("the nearest is \"model.norm.weight\""), "{text}");
+    }
+}
