@@ -20,7 +20,7 @@ use zofo::{
     kernels::Context,
     model::{Batch, BlockParts, Config, Model, Parts, Tensors, families},
     noise::{Law, NoiseKey, Role},
-    objective::{Labelled, Sampler, generate, losses},
+    objective::{Generator, Labelled, Sampler, losses},
     simd::Isa,
     task::Draws,
     testing::roofline,
@@ -137,7 +137,9 @@ fn main() {
             first.get_or_insert_with(Instant::now);
             true
         };
-        generate(&model, &cx, &ids[0][..8], GENERATED + 1, &[], &greedy, count).expect("tokens");
+        let (lane, max_tokens) = (&Displacement::default(), GENERATED + 1);
+        let generator = Generator { model: &model, cx: &cx, lane, max_tokens, ends: &[], sampler: greedy };
+        generator.write(&ids[0][..8], count).expect("tokens");
         let seconds = first.expect("a first token").elapsed().as_secs_f64() / GENERATED as f64;
         let generation = (1.0 / seconds, size.bytes / seconds / bandwidth);
         let samples = [pass(&every, &base), pass(&last, &base), pass(&last, &pair), generation];

@@ -72,7 +72,7 @@ pub(super) enum Failure {
     /// Examples of a task that do not fit the model.
     #[error(transparent)]
     #[diagnostic(code(inputs))]
-    Examples(#[from] ExamplesError),
+    Examples(ExamplesError),
     /// No text came out of a model.
     #[error(transparent)]
     #[diagnostic(code(generation))]
@@ -120,7 +120,9 @@ impl Failure {
             | Failure::Text(TextError::Read { .. })
             | Failure::Data(ReadError::Read { .. }) => Exit::Io,
             Failure::Train(error) => train_exit(error),
-            Failure::Head { .. } | Failure::Examples(ExamplesError::Head { .. }) => Exit::Usage,
+            Failure::Head { .. } | Failure::Examples(ExamplesError::Head { .. } | ExamplesError::Criterion { .. }) => {
+                Exit::Usage
+            }
             Failure::Generation(GenerationError::NotANumber(_)) => Exit::NonFinite,
             Failure::Task(TaskError::Unknown { .. }) => Exit::Usage,
             Failure::Task(TaskError::Read { .. }) => Exit::Io,
@@ -174,6 +176,17 @@ impl From<TaskError> for Failure {
     }
 }
 
+impl From<ExamplesError> for Failure {
+    fn from(error: ExamplesError) -> Failure {
+        match error {
+            ExamplesError::Model(error) => error.into(),
+            ExamplesError::Generation(error) => (*error).into(),
+            ExamplesError::Task(error) => (*error).into(),
+            error => Failure::Examples(error),
+        }
+    }
+}
+
 impl From<GenerationError> for Failure {
     fn from(error: GenerationError) -> Failure {
         match error {
@@ -193,7 +206,6 @@ impl From<TrainError> for Failure {
             TrainError::Task(error) => error.into(),
             TrainError::Text(error) => error.into(),
             TrainError::Examples(error) => error.into(),
-            TrainError::Generation(error) => error.into(),
             error => Failure::Train(error),
         }
     }

@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use super::{Exit, Failure, console::Console, load};
 use crate::{
+    direction::Displacement,
     kernels::Context,
-    objective::{Sampler, generate},
+    objective::{Generator, Sampler},
     task::Draws,
     text::{ChatTemplate, Message, TextError, Tokenizer},
 };
@@ -103,8 +104,9 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
         }
         trouble.is_none()
     };
-    let ends = &tokenizer.special().stop;
-    let tokens = generate(&model, cx, &prompt, arguments.max_tokens, ends, &sampler, &mut |token| {
+    let (lane, ends) = (&Displacement::default(), &tokenizer.special().stop);
+    let generator = Generator { model: &model, cx, lane, max_tokens: arguments.max_tokens, ends, sampler };
+    let tokens = generator.write(&prompt, &mut |token| {
         first.get_or_insert_with(|| begin.elapsed().as_secs_f64());
         show(stream.push(token))
     })?;

@@ -2,7 +2,7 @@
 //!
 //! *What it is.* [`Examples`] are a run's examples under its objective: options, tokens of texts and answers, label words
 //! or classes. [`Labelled`] turns the labels of any batch into the rows that the head is asked for; [`losses`] is the
-//! pass that reads them, in every lane; [`generate`] goes the other way, from logits to text.
+//! pass that reads them, in every lane; [`Generator`] goes the other way, from logits to text.
 //!
 //! *What it is not.* No templates and no metrics of answers (`task`). *What must stay true* (contract C1): an
 //! example's loss is one f64 chain over its labelled rows, the total one over examples in batch order; the mean is
@@ -15,8 +15,8 @@ mod options;
 mod sampling;
 mod scores;
 
-pub use examples::{Examples, ExamplesError, needed_head};
-pub use generation::{GenerationError, generate};
+pub use examples::{Criterion, Evaluation, Examples, ExamplesError, Minimised, needed_head};
+pub use generation::{GenerationError, Generator};
 pub use label_words::{WordBatch, Words};
 pub use options::{Learnt, OptionBatch, Options};
 pub use sampling::{NotANumber, Sampler};

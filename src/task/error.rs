@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{MAX_DEFINITION, Place, ReadError, Style};
+use super::{Format, MAX_DEFINITION, Place, ReadError, Style};
 use crate::text::TextError;
 
 /// Why there is no task, or no example.
@@ -56,6 +56,14 @@ pub enum TaskError {
         place: Place,
         /// What is wrong.
         problem: EncodeProblem,
+    },
+    /// A model wrote tokens that its tokenizer cannot turn into text.
+    #[error("{place}: the answer that the model wrote is no text: {source}")]
+    Decode {
+        /// Where the question's row stands.
+        place: Place,
+        /// What the tokenizer says.
+        source: Box<TextError>,
     },
 }
 
@@ -179,11 +187,26 @@ pub enum RowProblem {
         /// What the template library says.
         source: minijinja::Error,
     },
-    /// A row that is neither a text nor a prompt with its answer nor a conversation.
-    #[error("the fields are {found:?}, expected \"messages\", \"prompt\" and \"completion\", or \"text\"")]
+    /// A row without the fields of its format, or of any.
+    #[error("the fields are {found:?}, expected {}", quoted(expected))]
     Format {
+        /// The fields of the format.
+        expected: &'static [&'static str],
         /// What there is.
         found: Vec<String>,
+    },
+    /// A row of another format than the task's.
+    #[error(
+        "a row for the task {:?} has {}; this one is for the task {:?}",
+        expected.name(),
+        quoted(expected.fields()),
+        found.name()
+    )]
+    OtherFormat {
+        /// The task's.
+        expected: Format,
+        /// The row's.
+        found: Format,
     },
     /// A conversation with nothing to learn.
     #[error("\"messages\" must end with an assistant's turn, found {found}")]
@@ -233,4 +256,9 @@ pub enum EncodeProblem {
         /// The token's role, as Hugging Face spells it.
         role: &'static str,
     },
+}
+
+/// `"a" and "b"`.
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" and ")
 }

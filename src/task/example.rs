@@ -4,7 +4,7 @@ use minijinja::Value;
 
 use super::{
     Place, Row, RowProblem, Task, TaskError,
-    definition::{Answers, ENTRY},
+    definition::{Answers, Content, ENTRY, Question},
     reader::FieldKind,
     template::Template,
 };
@@ -90,8 +90,16 @@ impl Task {
     /// # Errors
     /// [`TaskError::Data`] without a field, [`TaskError::Row`] with one that is no example.
     pub fn example(&self, row: &Row) -> Result<Example, TaskError> {
-        let prompt = self.render(&self.prompt, row, None)?;
-        let input = match &self.answers {
+        let input = match &self.content {
+            Content::Question(question) => self.question(question, row)?,
+            Content::Format(format) => format.input(row)?,
+        };
+        Ok(Example { place: row.place().clone(), input })
+    }
+
+    fn question(&self, Question { prompt, answers }: &Question, row: &Row) -> Result<Input, TaskError> {
+        let prompt = self.render(prompt, row, None)?;
+        Ok(match answers {
             Answers::Candidates { label, texts, .. } => {
                 let gold = vec![label.read(row, texts.len())?];
                 let candidates = texts.iter().map(|text| self.render(text, row, None)).collect::<Result<_, _>>()?;
@@ -125,8 +133,7 @@ impl Task {
                 let classes = label.names();
                 Input::Class { text: prompt, classes, gold: label.read(row, classes)? }
             }
-        };
-        Ok(Example { place: row.place().clone(), input })
+        })
     }
 
     /// The name by which the row knows a field.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-/// How an answer is scored: from 0 to 1.
+/// How predictions are scored: answers from 0 to 1, texts by their loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -15,6 +15,9 @@ pub enum Metric {
     F1,
     /// 1 for the words of the gold answer ([`exact_match`]).
     ExactMatch,
+    /// The exponential of the mean loss of a token: of texts, which are not right or wrong.
+    #[serde(skip)]
+    Perplexity,
 }
 
 impl Metric {
@@ -24,43 +27,82 @@ impl Metric {
             Metric::Accuracy => "accuracy",
             Metric::F1 => "f1",
             Metric::ExactMatch => "exact-match",
+            Metric::Perplexity => "perplexity",
+        }
+    }
+
+    /// Whether a model with the value `a` is better than one with `b`; nothing is better than a model without a number,
+    /// but one with a number.
+    pub fn is_better(self, a: f64, b: f64) -> bool {
+        match self {
+            _ if a.is_nan() || b.is_nan() => !a.is_nan() && b.is_nan(),
+            Metric::Perplexity => a < b,
+            Metric::Accuracy | Metric::F1 | Metric::ExactMatch => a > b,
         }
     }
 
     /// The score of a generated text.
+    ///
+    /// # Panics
+    /// For the perplexity, which no single answer has.
     pub fn score(self, prediction: &str, golds: &[String]) -> f64 {
         match self {
             Metric::F1 => f1(prediction, golds),
             Metric::Accuracy | Metric::ExactMatch => f64::from(u8::from(exact_match(prediction, golds))),
+            Metric::Perplexity => panic!("the perplexity of {prediction:?}"),
         }
     }
 }
 
-/// Scores of a data set, added up in order.
+/// Scores of a data set, added up in order: the ratio of what was counted to what it is counted of, examples or tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Tally {
     metric: Metric,
     count: u64,
+    /// Of scores or losses, of their weights, and of all products of the two.
     sum: f64,
+    weight: f64,
     squares: f64,
+    products: f64,
+    weight_squares: f64,
 }
 
 impl Tally {
     /// No scores yet.
     pub fn new(metric: Metric) -> Tally {
-        Tally { metric, count: 0, sum: 0.0, squares: 0.0 }
+        Tally { metric, count: 0, sum: 0.0, weight: 0.0, squares: 0.0, products: 0.0, weight_squares: 0.0 }
     }
 
-    /// One more score.
+    /// One more score of an answer.
     ///
     /// # Panics
-    /// If it is not within 0 and 1, or, but for F1, neither of them.
+    /// If it is not within 0 and 1, or, but for F1, neither of them, or the metric is the perplexity.
     pub fn add(&mut self, score: f64) {
-        let scores = if self.metric == Metric::F1 { (0.0..=1.0).contains(&score) } else { [0.0, 1.0].contains(&score) };
-        assert!(scores, "a score of {score}");
+        let possible = match self.metric {
+            Metric::F1 => (0.0..=1.0).contains(&score),
+            Metric::Accuracy | Metric::ExactMatch => [0.0, 1.0].contains(&score),
+            Metric::Perplexity => false,
+        };
+        assert!(possible, "a score of {score} for {}", self.metric.name());
+        self.add_weighted(score, 1.0);
+    }
+
+    /// One more text: its loss in nats, summed over so many tokens.
+    ///
+    /// # Panics
+    /// If the metric is another than the perplexity.
+    pub fn add_loss(&mut self, loss: f64, tokens: usize) {
+        assert_eq!(self.metric, Metric::Perplexity, "a loss of {loss}");
+        self.add_weighted(loss, tokens as f64);
+    }
+
+    fn add_weighted(&mut self, value: f64, weight: f64) {
         self.count += 1;
-        self.sum += score;
-        self.squares += score * score;
+        self.sum += value;
+        self.weight += weight;
+        self.squares += value * value;
+        self.products += value * weight;
+        self.weight_squares += weight * weight;
     }
 
     /// How many there are.
@@ -68,24 +110,43 @@ impl Tally {
         self.count
     }
 
-    /// Their mean; 0 of none.
+    /// What they amount to: the mean of scores, the perplexity of losses; of none the worst there is.
     pub fn value(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.sum / self.count as f64 }
+        match self.metric {
+            Metric::Perplexity if self.count == 0 => f64::INFINITY,
+            Metric::Perplexity => self.mean().exp(),
+            _ if self.count == 0 => 0.0,
+            _ => self.mean(),
+        }
     }
 
-    /// The interval that holds the mean of all such examples with a probability of 95 %: Wilson's where a score is 0 or
-    /// 1, else the normal approximation.
+    fn mean(&self) -> f64 {
+        self.sum / self.weight
+    }
+
+    /// The interval that holds the value of all such examples with a probability of 95 %: Wilson's where a score is 0 or
+    /// 1, else the normal approximation, for the perplexity of the mean loss.
     pub fn ci95(&self) -> [f64; 2] {
         match self.metric {
             Metric::Accuracy | Metric::ExactMatch => wilson95(self.sum, self.count),
             Metric::F1 if self.count < 2 => [0.0, 1.0],
             Metric::F1 => {
-                let (n, mean) = (self.count as f64, self.value());
-                let variance = ((self.squares - n * mean * mean) / (n - 1.0)).max(0.0);
-                let half = Z95 * (variance / n).sqrt();
-                [(mean - half).max(0.0), (mean + half).min(1.0)]
+                let [low, high] = self.normal95();
+                [low.max(0.0), high.min(1.0)]
             }
+            Metric::Perplexity if self.count < 2 => [1.0, f64::INFINITY],
+            Metric::Perplexity => self.normal95().map(f64::exp),
         }
+    }
+
+    /// The mean and 1.96 standard errors to either side: those of a ratio of sums over examples (Cochran, Sampling
+    /// Techniques, 1977, section 6.4), since examples, not tokens, are independent. With equal weights it is the
+    /// standard error of a mean.
+    fn normal95(&self) -> [f64; 2] {
+        let (n, mean) = (self.count as f64, self.mean());
+        let residuals = self.squares - 2.0 * mean * self.products + mean * mean * self.weight_squares;
+        let half = Z95 * (n / (n - 1.0) * residuals.max(0.0)).sqrt() / self.weight;
+        [mean - half, mean + half]
     }
 }
 
@@ -195,6 +256,37 @@ mod tests {
         }
         assert_eq!(wilson95(20.0, 20)[1], 1.0);
         assert_eq!(Tally::new(Metric::Accuracy).ci95(), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_error_of_equal_texts_is_that_of_their_mean() {
+        let mut tally = Tally::new(Metric::Perplexity);
+        assert_eq!((tally.value(), tally.ci95()), (f64::INFINITY, [1.0, f64::INFINITY]));
+        [1.0, 2.0, 4.0, 5.0].into_iter().for_each(|loss| tally.add_loss(loss, 1));
+        // A mean of 3 with the error √(Σ(x − 3)² / 3 / 4) = √(10/12).
+        let half = Z95 * (10.0_f64 / 12.0).sqrt();
+        assert_eq!(tally.value(), 3.0_f64.exp());
+        for (found, expected) in tally.ci95().map(f64::ln).into_iter().zip([3.0 - half, 3.0 + half]) {
+            // A dozen operations of 2⁻⁵³ on numbers below 50.
+            assert!((found - expected).abs() < 1e-13, "{found}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn losses_that_are_their_tokens_times_one_number_have_no_error() {
+        let mut tally = Tally::new(Metric::Perplexity);
+        [3, 1, 8].into_iter().for_each(|tokens| tally.add_loss(0.5 * tokens as f64, tokens));
+        assert_eq!((tally.value(), tally.ci95()), (0.5_f64.exp(), [0.5_f64.exp(); 2]));
+    }
+
+    #[test]
+    fn less_perplexity_and_more_of_all_else_is_better_and_no_number_is_worst() {
+        assert!(Metric::Perplexity.is_better(1.0, 2.0) && !Metric::Perplexity.is_better(2.0, 2.0));
+        assert!(Metric::F1.is_better(0.5, 0.4) && !Metric::Accuracy.is_better(0.4, 0.4));
+        for metric in [Metric::Perplexity, Metric::F1] {
+            assert!(metric.is_better(9.0, f64::NAN) && !metric.is_better(f64::NAN, 9.0));
+            assert!(!metric.is_better(f64::NAN, f64::NAN));
+        }
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! Data: texts and examples from files, cut into what a model reads, and how answers are scored.
 //!
-//! *What it is.* A [`Row`] of a data file becomes an [`Example`] by a [`Task`] (a template with its answers, itself a file) or
-//! by its [`Format`], and an example becomes the tokens of a model by an [`Encoder`]: whole sequences with the tokens that
-//! are scored. [`Subsets`] and [`Batches`] say which examples come when, [`Tally`] what their scores amount to.
+//! *What it is.* A [`Row`] of a data file becomes an [`Example`] by a [`Task`] (a template with its answers, itself a
+//! file, or a [`Format`] of rows to be learnt as they are), and an example becomes the tokens of a model by an
+//! [`Encoder`]: whole sequences with the tokens that are scored. [`Subsets`] and [`Batches`] say which examples come
+//! when, a [`Judge`] scores what a model writes, [`Tally`] says what scores amount to.
 //!
 //! *What it is not.* No model and no loss (`objective`).
 //!
@@ -16,6 +17,7 @@ mod encoding;
 mod error;
 mod example;
 mod format;
+mod judge;
 mod label;
 mod metric;
 mod nearest;
@@ -31,6 +33,7 @@ pub use encoding::{Encoded, Encoder, Sequence};
 pub use error::{DefinitionProblem, EncodeProblem, RowProblem, TaskError};
 pub use example::{Example, Input};
 pub use format::Format;
+pub use judge::{Judge, Written};
 pub use metric::{Metric, Tally, exact_match, f1};
 pub use reader::{DataDirectory, FieldKind, Place, ReadError, Row, Text, read_rows, read_texts};
 pub use sampling::{Batches, Subsets, TooFewExamples};

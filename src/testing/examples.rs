@@ -1,8 +1,11 @@
 //! Encoded examples of every objective, with tokens of the golden checkpoints: 96 of them.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use crate::task::{Encoded, Example, Input, Objective, Place, Sequence};
+use crate::{
+    task::{Encoded, Example, Input, Judge, Objective, Place, Sequence, Style, Task},
+    text::Tokenizer,
+};
 
 /// The golden checkpoints with a head for `objective`.
 pub fn checkpoints(objective: Objective) -> &'static [&'static str] {
@@ -11,6 +14,15 @@ pub fn checkpoints(objective: Objective) -> &'static [&'static str] {
         Objective::LabelWords => &["roberta-mlm", "bert-mlm"],
         Objective::Classifier => &["roberta-cls", "bert-cls"],
     }
+}
+
+/// The judge of `squad` for a model with the byte-level golden tokenizer.
+pub fn judge() -> (Judge, Arc<Tokenizer>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text/byte_level.json");
+    let json = std::fs::read(&path).expect("a golden file");
+    let tokenizer = Arc::new(Tokenizer::from_json(&path, &json).expect("a tokenizer"));
+    let judge = Task::named("squad", Style::Causal).expect("a task").judge(&tokenizer);
+    (judge.expect("answers are written"), tokenizer)
 }
 
 /// Six examples of `objective`, of different lengths; two classes alternate, or which of two words comes next.

@@ -5,7 +5,7 @@ use std::{fmt, io, ops::Range, path::PathBuf};
 use crate::{
     journal::{JournalError, ReplayError},
     model::ModelError,
-    objective::{ExamplesError, GenerationError},
+    objective::ExamplesError,
     optim::{OptimError, OracleError},
     task::{ReadError, TaskError, TooFewExamples},
     text::TextError,
@@ -257,9 +257,6 @@ pub enum TrainError {
     /// Examples do not fit the model.
     #[error(transparent)]
     Examples(#[from] ExamplesError),
-    /// The model could not write an answer.
-    #[error(transparent)]
-    Generation(#[from] GenerationError),
     /// Signals cannot be listened to.
     #[error("cannot listen to SIGINT and SIGTERM")]
     Signals {
@@ -290,8 +287,8 @@ impl From<OptimError> for TrainError {
     /// What failed in the world behind the oracle is that failure.
     fn from(error: OptimError) -> TrainError {
         match error {
-            OptimError::Oracle(OracleError::World(world)) => match world.downcast::<ModelError>() {
-                Ok(error) => TrainError::Model(*error),
+            OptimError::Oracle(OracleError::World(world)) => match world.downcast::<ExamplesError>() {
+                Ok(error) => TrainError::Examples(*error),
                 Err(world) => TrainError::Step(OptimError::Oracle(OracleError::World(world))),
             },
             error => TrainError::Step(error),

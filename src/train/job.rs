@@ -4,7 +4,7 @@
 //! which select depends on the seed and the data alone; those that validate are never among them unless the user's files
 //! overlap.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
@@ -15,7 +15,7 @@ use crate::{
     model::Model,
     noise::NOISE_VERSION,
     objective::Examples,
-    task::{Encoded, Encoder, Example, Row, Sequence, Style, Subsets, Task, TaskError, read_rows},
+    task::{Encoded, Encoder, Example, Input, Row, Sequence, Style, Subsets, Task, TaskError, read_rows},
     text::Tokenizer,
     weights::tuned,
 };
@@ -30,8 +30,6 @@ pub struct Job {
     pub config: RunConfig,
     /// The task.
     pub task: Task,
-    /// The model's tokenizer.
-    pub tokenizer: Tokenizer,
     /// The examples that select, if there are any.
     pub dev: Option<Exam>,
     /// The examples that validate, if there are any.
@@ -48,13 +46,15 @@ impl Job {
     /// # Errors
     /// [`TrainError`] naming the file and what is wrong with it.
     pub fn open(config: RunConfig, model: Model, cx: Context) -> Result<(Job, LiveOracle), TrainError> {
-        let tokenizer = Tokenizer::open(&config.model)?;
+        let tokenizer = Arc::new(Tokenizer::open(&config.model)?);
         let style = if model.spec().is_causal() { Style::Causal } else { Style::Masked };
         let task = match &config.data.template {
             Some(template) => Task::open(template)?,
             None => Task::named(&config.data.task, style)?,
         };
-        let reader = Reader { task: &task, tokenizer: &tokenizer, model: &model };
+        let chat = task.chat_template(&config.model)?;
+        let encoder = Encoder::new(&tokenizer, chat.as_ref(), model.spec().max_positions.clamp(4, MAX_TOKENS));
+        let reader = Reader { task: &task, encoder };
         let rows = read_rows(&config.data.train, usize::MAX)?;
         let size = |number: Option<u64>| number.map(|number| usize::try_from(number).unwrap_or(usize::MAX));
         let subsets = Subsets::draw(rows.len(), size(config.data.num_train), size(config.data.num_dev), config.seed)
@@ -82,15 +82,16 @@ impl Job {
             config: config.to_toml(),
         };
         let exam = |examples: &[(Example, Encoded)]| -> Result<Option<Exam>, TrainError> {
-            if examples.is_empty() { Ok(None) } else { Exam::new(&task, &model, examples).map(Some) }
+            if examples.is_empty() { Ok(None) } else { Exam::new(&task, (&model, &tokenizer), examples).map(Some) }
         };
         let (dev_exam, valid_exam) = (exam(&dev)?, exam(&valid)?);
         let majority = majority(if valid.is_empty() { &dev } else { &valid });
-        let examples = Examples::new(model.spec(), task.objective(), &train)?.only_learnt();
+        let examples = Examples::new(model.spec(), task.objective(), task.judge(&tokenizer), &train)?;
+        let examples = examples.minimising(config.train.objective)?;
         let trainable = trainable(&model, &config.tune)?;
         let batch = (config.train.batch_size as usize, config.seed);
         let oracle = LiveOracle::new(Tuned::new(model, cx, trainable), examples, batch);
-        Ok((Job { config, task, tokenizer, dev: dev_exam, valid: valid_exam, majority, header }, oracle))
+        Ok((Job { config, task, dev: dev_exam, valid: valid_exam, majority, header }, oracle))
     }
 
     /// The examples that the report is about, and what they are called.
@@ -103,16 +104,14 @@ impl Job {
 /// What encodes the examples of a run.
 struct Reader<'a> {
     task: &'a Task,
-    tokenizer: &'a Tokenizer,
-    model: &'a Model,
+    encoder: Encoder<'a>,
 }
 
 impl Reader<'_> {
     fn encode<'r>(&self, rows: impl Iterator<Item = &'r Row>) -> Result<Vec<(Example, Encoded)>, TaskError> {
-        let encoder = Encoder::new(self.tokenizer, None, self.model.spec().max_positions.clamp(4, MAX_TOKENS));
         rows.map(|row| {
             let example = self.task.example(row)?;
-            let encoded = encoder.encode(&example)?;
+            let encoded = self.encoder.encode(&example)?;
             Ok((example, encoded))
         })
         .collect()
@@ -126,18 +125,18 @@ pub(super) fn base_digest(model: &Model) -> Sha256Digest {
 }
 
 /// What identifies examples: the tokens that a model reads of them and what is scored, so that another tokenizer or
-/// template shows as well as another file.
+/// template shows as well as another file; where answers are written, also those that are right.
 fn digest(parts: &[&[(Example, Encoded)]]) -> Sha256Digest {
     let mut digest = Sha256::new_with_prefix(b"zofo examples v1\0");
     for part in parts {
         digest.update((part.len() as u64).to_le_bytes());
-        part.iter().for_each(|(_, encoded)| absorb(&mut digest, encoded));
+        part.iter().for_each(|example| absorb(&mut digest, example));
     }
     digest.finalize().into()
 }
 
 /// Feeds an example to a digest so that different ones feed different words: a number for its kind, counts before lists.
-fn absorb(digest: &mut Sha256, encoded: &Encoded) {
+fn absorb(digest: &mut Sha256, (example, encoded): &(Example, Encoded)) {
     let numbers = |digest: &mut Sha256, numbers: &[usize]| {
         for &number in numbers {
             digest.update((number as u64).to_le_bytes());
@@ -163,6 +162,13 @@ fn absorb(digest: &mut Sha256, encoded: &Encoded) {
             numbers(digest, &[1]);
             sequence(digest, one);
             tokens(digest, prompt);
+            if let Input::Answer { golds, .. } = &example.input {
+                numbers(digest, &[golds.len()]);
+                for gold in golds {
+                    numbers(digest, &[gold.len()]);
+                    digest.update(gold);
+                }
+            }
         }
         Encoded::Mask { ids, position, words, gold, .. } => {
             numbers(digest, &[2, *position, *gold]);

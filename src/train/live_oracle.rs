@@ -11,7 +11,7 @@ use crate::{
     direction::{DirectionSet, Displacement, ParamId, ParamTable},
     linalg::Square,
     model::ModelError,
-    objective::Examples,
+    objective::{ExamplesError, Minimised},
     optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
     task::Batches,
     tensor::WeightRef,
@@ -24,7 +24,7 @@ const ROWS: usize = 4096;
 #[derive(Debug)]
 pub struct LiveOracle {
     tuned: Tuned,
-    examples: Examples,
+    examples: Minimised,
     batches: Batches,
     batch_size: usize,
     batch: Vec<usize>,
@@ -36,7 +36,7 @@ impl LiveOracle {
     ///
     /// # Panics
     /// If there is no example.
-    pub fn new(tuned: Tuned, examples: Examples, (batch_size, seed): (usize, u64)) -> LiveOracle {
+    pub fn new(tuned: Tuned, examples: Minimised, (batch_size, seed): (usize, u64)) -> LiveOracle {
         let batches = Batches::new(examples.len(), Pool::Train as u32, seed);
         LiveOracle { tuned, examples, batches, batch_size, batch: Vec::new(), tokens: 0 }
     }
@@ -59,14 +59,14 @@ impl LiveOracle {
     }
 
     /// The mean loss of the examples at `numbers` in every lane: over all that their weights count, whatever the passes.
-    fn score(&self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Losses>, ModelError> {
+    fn score(&self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Losses>, ExamplesError> {
         let (model, cx) = (self.tuned.model(), self.tuned.context());
         let weight = numbers.iter().map(|&number| self.examples.weight(number)).sum::<usize>() as f64;
         let mut contributions = vec![Vec::with_capacity(numbers.len()); lanes.len()];
         for pass in self.examples.passes(numbers, ROWS / lanes.len()) {
-            let scores = self.examples.score(model, cx, pass, lanes)?;
-            for (of_lane, scores) in contributions.iter_mut().zip(scores) {
-                of_lane.extend(scores.losses.into_iter().map(|loss| loss / weight));
+            let losses = self.examples.losses(model, cx, pass, lanes)?;
+            for (of_lane, losses) in contributions.iter_mut().zip(losses) {
+                of_lane.extend(losses.into_iter().map(|loss| loss / weight));
             }
         }
         Ok(contributions.into_iter().map(summed).collect())
@@ -78,8 +78,8 @@ fn summed(per_example: Vec<f64>) -> Losses {
     Losses { total: per_example.iter().fold(0.0, |total, loss| total + loss), per_example }
 }
 
-fn failed(error: ModelError) -> OracleError {
-    OracleError::World(Box::new(error))
+fn failed(error: impl Into<ExamplesError>) -> OracleError {
+    OracleError::World(Box::new(error.into()))
 }
 
 impl Oracle for LiveOracle {
@@ -105,7 +105,7 @@ impl Oracle for LiveOracle {
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
         let losses = self.score(&self.batch, probes).map_err(failed)?;
-        self.tuned.model().store().check_unchanged().map_err(|error| failed(error.into()))?;
+        self.tuned.model().store().check_unchanged().map_err(|error| failed(ModelError::from(error)))?;
         let rows: usize = self.batch.iter().map(|&number| self.examples.tokens(number)).sum();
         self.tokens += (rows * probes.len()) as u64;
         Ok(losses)
@@ -126,6 +126,7 @@ mod tests {
     use crate::{
         kernels::{Context, Isa},
         model::Model,
+        objective::{Criterion, Examples},
         optim::{self, Clock},
         task::Objective,
         testing::{
@@ -136,10 +137,11 @@ mod tests {
         },
     };
 
-    fn oracle(name: &str, objective: Objective, isa: Isa) -> LiveOracle {
+    fn oracle(name: &str, objective: Objective, criterion: Criterion, isa: Isa) -> LiveOracle {
         let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
         let trainable = model.store().params().iter().map(|(id, _)| id).collect();
-        let examples = Examples::new(model.spec(), objective, &examples(objective)).expect("examples");
+        let examples = Examples::new(model.spec(), objective, None, &examples(objective)).expect("examples");
+        let examples = examples.minimising(criterion).expect("a criterion");
         LiveOracle::new(Tuned::new(model, Context::new(isa), trainable), examples, (4, 9))
     }
 
@@ -147,7 +149,7 @@ mod tests {
     fn train(name: &str, objective: Objective, isa: Isa, steps: u64, lr: f64) -> (Vec<f64>, Vec<f32>) {
         let options = toml::Table::from_iter([("lr".to_owned(), lr.into()), ("queries".to_owned(), 4.into())]);
         let mut optimizer = optim::find("mezo").and_then(|entry| entry.build(&options)).expect("an optimizer");
-        let mut oracle = oracle(name, objective, isa);
+        let mut oracle = oracle(name, objective, Criterion::Loss, isa);
         let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
         let losses = (0..steps).map(step).collect();
         let store = oracle.tuned().model().store();
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn probing_writes_nothing_and_a_commit_moves_what_it_names() {
-        let mut oracle = oracle("qwen2", Objective::Options, Isa::fastest());
+        let mut oracle = oracle("qwen2", Objective::Options, Criterion::Loss, Isa::fastest());
         let ids = oracle.trainable()[..1].to_vec();
         let values: Arc<[f32]> = vec![1.0; oracle.params()[ids[0]].elements()].into();
         let set = Arc::new(DirectionSet::new([(ids[0], crate::direction::Direction::Explicit(values))]));
@@ -197,5 +199,40 @@ mod tests {
         assert_eq!(oracle.inspect(ids[0]).at(3, 2), before + 0.5);
         assert!(report.update_rms > 0.0);
         assert_eq!(oracle.losses(batch, &probes[..1]).expect("losses")[0], losses[1]);
+    }
+
+    #[test]
+    fn an_accuracy_is_counted_in_examples_and_has_no_slopes() {
+        for objective in [Objective::Options, Objective::LabelWords, Objective::Classifier] {
+            let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Accuracy, Isa::fastest());
+            let ids = oracle.trainable().to_vec();
+            let along = |id| {
+                let elements = oracle.params()[id].elements();
+                let values: Arc<[f32]> = (0..elements).map(|i| ((i * 37 % 11) as f32 - 5.0) * 0.05).collect();
+                (id, crate::direction::Direction::Explicit(values))
+            };
+            let set = Arc::new(DirectionSet::new(ids.into_iter().map(along)));
+            let batch = oracle.draw(Pool::Train, None).expect("a batch");
+            let probes = [0.0, 1.0, -1.0, 3.0].map(|scale| Displacement::along(&set, scale));
+            let losses = oracle.losses(batch, &probes).expect("losses");
+            for losses in &losses {
+                // Quarters, and their sums, are exact.
+                assert!(losses.per_example.iter().all(|loss| [0.0, 0.25].contains(loss)), "{losses:?}");
+                assert_eq!(losses.total, losses.per_example.iter().sum::<f64>());
+            }
+            assert!(losses.iter().any(|lane| lane.total != losses[0].total), "{objective:?}: {losses:?}");
+            assert!(matches!(oracle.slopes(batch, &[set]), Err(OracleError::NoSlopes)));
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_finite_is_neither_right_nor_wrong() {
+        let mut oracle = oracle("llama", Objective::Options, Criterion::Accuracy, Isa::fastest());
+        let id = oracle.trainable()[0];
+        let values: Arc<[f32]> = vec![f32::MAX; oracle.params()[id].elements()].into();
+        let set = Arc::new(DirectionSet::new([(id, crate::direction::Direction::Explicit(values))]));
+        let batch = oracle.draw(Pool::Train, None).expect("a batch");
+        let losses = oracle.losses(batch, &[Displacement::along(&set, f32::MAX)]).expect("losses");
+        assert!(losses[0].total.is_nan(), "{losses:?}");
     }
 }

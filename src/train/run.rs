@@ -110,7 +110,7 @@ impl<'r> Run<'r> {
     ) -> Result<Run<'r>, TrainError> {
         let begin = Instant::now();
         let optimizer = replay::optimizer(&job.config.optimizer)?;
-        let selection = Selection::new(job.config.train.patience);
+        let selection = Selection::new(job.task.metric(), job.config.train.patience);
         if dir.holds_run() {
             return resume::resume((job, dir), oracle, optimizer, interrupt, tell, (begin, selection));
         }
@@ -263,7 +263,7 @@ impl<'r> Run<'r> {
             tell(Event::Scoring { split, done, of: exam.len() });
             interrupt.exit_code().is_none()
         };
-        exam.score((tuned.model(), &self.job.tokenizer), tuned.context(), &self.job.task, &mut progress)
+        exam.score(tuned.model(), tuned.context(), &mut progress)
     }
 
     /// Scores the last and the best weights on the report's data and writes the report.

@@ -52,7 +52,7 @@ struct Outcome {
     value: f64,
     /// 95 % confidence interval of the value.
     ci95: [f64; 2],
-    /// Mean loss in nats: per token for perplexity and where the tokens of answers are learnt, else per example.
+    /// Mean loss in nats: per token for perplexity and where tokens are learnt, else per example.
     loss: f64,
     /// Predicted tokens for perplexity, else examples.
     count: usize,
@@ -68,6 +68,6 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
     if arguments.task == "perplexity" {
         perplexity::run(arguments, (&model, &tokenizer), cx, begin, console)
     } else {
-        answers::run(arguments, (&model, &tokenizer), cx, begin, console)
+        answers::run(arguments, (&model, tokenizer), cx, begin, console)
     }
 }

@@ -1,23 +1,30 @@
 //! The examples of a run, in the form in which a model scores them.
 //!
 //! *What it is.* [`Examples`] is made of encoded examples once, checked against the model, and asked for any of them by
-//! number, in any number of lanes: whatever the objective, the answer is a loss per example, its weight, and whether the
-//! model is right.
+//! number: for their losses and choices in any number of lanes, for an [`Evaluation`] by the task's metric, or, as
+//! [`Minimised`], for what a training step is to make small.
 //!
 //! *What must stay true* (contract C1). An example is never cut. Its weight is known before any pass, so that a mean
 //! over examples does not depend on how they are cut into passes: it is the sum of losses, each over the sum of the
 //! weights of the whole step. Where tokens are learnt, an example weighs as many as it has: the mean is over all tokens
 //! of the step, as Hugging Face has it, not a mean of the examples' means, in which short answers would count for more.
 
+mod evaluation;
+mod minimised;
 #[cfg(test)]
 mod tests;
+mod written;
 
-use super::{LabelError, Learnt, OptionBatch, Options, Scores, WordBatch, Words};
+pub use evaluation::Evaluation;
+pub use minimised::{Criterion, Minimised};
+
+use self::written::Answers;
+use super::{GenerationError, LabelError, Learnt, OptionBatch, Options, Scores, WordBatch, Words};
 use crate::{
     direction::Displacement,
     kernels::Context,
     model::{ArchSpec, Model, ModelError},
-    task::{Encoded, Example, Objective, Place, Sequence},
+    task::{Encoded, Example, Judge, Metric, Objective, Place, Sequence, TaskError},
 };
 
 /// Examples of one objective, checked against a model.
@@ -26,6 +33,9 @@ pub struct Examples {
     form: Form,
     /// Rows of each example in a pass.
     tokens: Vec<usize>,
+    metric: Metric,
+    /// What is asked where answers are written.
+    answers: Option<Answers>,
 }
 
 /// How the examples are scored.
@@ -33,6 +43,14 @@ pub struct Examples {
 enum Form {
     Continuations(Vec<Options>, Learnt),
     Words(Vec<Words>),
+}
+
+/// Which continuations of an example are scored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scored {
+    All,
+    /// Those that the loss reads: where the tokens of the right one are learnt, no other.
+    Learnt,
 }
 
 /// Why examples cannot be scored by a model.
@@ -57,6 +75,28 @@ pub enum ExamplesError {
         /// What is wrong.
         source: LabelError,
     },
+    /// What is to be minimised is not what the task is scored by.
+    #[error(
+        "a step cannot minimise 1 - {} on a task that is scored by its {}; expected the objective \"loss\"{}",
+        criterion.name(),
+        metric.name(),
+        Criterion::of(*metric).map(|fits| format!(" or {:?}", fits.name())).unwrap_or_default()
+    )]
+    Criterion {
+        /// What was asked for.
+        criterion: Criterion,
+        /// The task's metric.
+        metric: Metric,
+    },
+    /// A sequence does not fit the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model wrote no answer.
+    #[error(transparent)]
+    Generation(Box<GenerationError>),
+    /// An answer that the model wrote is no text.
+    #[error(transparent)]
+    Task(Box<TaskError>),
 }
 
 /// What [`Head::about`](crate::model::Head::about) says of the models that an objective is for.
@@ -69,16 +109,17 @@ pub fn needed_head(objective: Objective) -> &'static str {
 }
 
 impl Examples {
-    /// These examples, with their tokens, for a model of `spec`.
+    /// These examples, with their tokens, for a model of `spec`; a task whose answers are written has a judge of them.
     ///
     /// # Errors
-    /// [`ExamplesError`].
+    /// [`ExamplesError::Head`], [`ExamplesError::Label`].
     ///
     /// # Panics
-    /// If an example is not one of `objective`: the encoder's bug.
+    /// If an example is not one of `objective`, or the judge's: the encoder's bug.
     pub fn new(
         spec: &ArchSpec,
         objective: Objective,
+        judge: Option<Judge>,
         examples: &[(Example, Encoded)],
     ) -> Result<Examples, ExamplesError> {
         let (needs, found) = (needed_head(objective), spec.head.about());
@@ -86,6 +127,12 @@ impl Examples {
             return Err(ExamplesError::Head { needs, family: spec.family, found });
         }
         let encoded = examples.iter().map(|(_, encoded)| encoded);
+        let chosen = |encoded: &Encoded| !matches!(encoded, Encoded::Text(_) | Encoded::Answer { .. });
+        let metric = match &judge {
+            Some(judge) => judge.metric(),
+            None if encoded.clone().any(chosen) => Metric::Accuracy,
+            None => Metric::Perplexity,
+        };
         let form = match objective {
             Objective::Options => Form::Continuations(encoded.map(options).collect(), Learnt::Choice),
             Objective::LanguageModel => Form::Continuations(encoded.map(options).collect(), Learnt::Tokens),
@@ -93,7 +140,8 @@ impl Examples {
                 Form::Words(encoded.map(|encoded| words(encoded, spec.outputs())).collect())
             }
         };
-        let mut checked = Examples { form, tokens: Vec::with_capacity(examples.len()) };
+        let answers = judge.map(|judge| Answers::new(judge, examples));
+        let mut checked = Examples { form, tokens: Vec::with_capacity(examples.len()), metric, answers };
         for (number, (example, _)) in examples.iter().enumerate() {
             let tokens = checked.alone(spec, number);
             let tokens = tokens.map_err(|source| ExamplesError::Label { place: example.place.clone(), source })?;
@@ -111,20 +159,6 @@ impl Examples {
         }
     }
 
-    /// The same examples without what their losses do not read: where the tokens of the right continuation are learnt,
-    /// the others, which only say whether the model would choose it. What is left costs less to train on.
-    #[must_use]
-    pub fn only_learnt(mut self) -> Examples {
-        if let Form::Continuations(examples, Learnt::Tokens) = &mut self.form {
-            for (Options { sequences, gold }, tokens) in examples.iter_mut().zip(&mut self.tokens) {
-                let right = sequences.swap_remove(gold[0]);
-                *tokens = right.1.end - 1;
-                (*sequences, *gold) = (vec![right], vec![0]);
-            }
-        }
-        self
-    }
-
     /// How many there are.
     pub fn len(&self) -> usize {
         self.tokens.len()
@@ -135,6 +169,11 @@ impl Examples {
         self.tokens.is_empty()
     }
 
+    /// How they are scored.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
     /// Rows of example `number` in one lane of a pass; those that its continuations share are counted once.
     pub fn tokens(&self, number: usize) -> usize {
         self.tokens[number]
@@ -143,27 +182,14 @@ impl Examples {
     /// What the loss of example `number` is a sum of: the tokens that are learnt of it, or 1.
     pub fn weight(&self, number: usize) -> usize {
         match &self.form {
-            Form::Continuations(examples, Learnt::Tokens) => {
-                let Options { sequences, gold } = &examples[number];
-                sequences[gold[0]].1.len()
-            }
+            Form::Continuations(examples, Learnt::Tokens) => right(&examples[number]).1.len(),
             Form::Continuations(..) | Form::Words(_) => 1,
         }
     }
 
     /// `numbers` cut into passes of at most `rows` rows in one lane, unless a single example has more.
     pub fn passes<'n>(&self, numbers: &'n [usize], rows: usize) -> impl Iterator<Item = &'n [usize]> {
-        let mut rest = numbers;
-        std::iter::from_fn(move || {
-            let mut sum = 0;
-            let fitting = rest.iter().take_while(|&&number| {
-                sum += self.tokens(number);
-                sum <= rows
-            });
-            let (now, later) = rest.split_at_checked(fitting.count().max(1))?;
-            rest = later;
-            Some(now)
-        })
+        passes(numbers, rows, |number| self.tokens(number))
     }
 
     /// What `model` makes of the examples `numbers` in every lane, from one pass over the weights.
@@ -180,21 +206,58 @@ impl Examples {
         numbers: &[usize],
         lanes: &[Displacement],
     ) -> Result<Vec<Scores>, ModelError> {
+        self.scored(Scored::All, model, cx, numbers, lanes)
+    }
+
+    fn scored(
+        &self,
+        scored: Scored,
+        model: &Model,
+        cx: &Context,
+        numbers: &[usize],
+        lanes: &[Displacement],
+    ) -> Result<Vec<Scores>, ModelError> {
         const CHECKED: &str = "`new` checked every example";
         match &self.form {
             Form::Continuations(examples, learnt) => {
-                let examples = chosen(examples, numbers);
+                let examples = numbers.iter().map(|&number| &examples[number]);
+                let examples: Vec<Options> = match (scored, learnt) {
+                    (Scored::Learnt, Learnt::Tokens) => examples.map(alone).collect(),
+                    _ => examples.cloned().collect(),
+                };
                 OptionBatch::new(model.spec(), &examples, *learnt).expect(CHECKED).score(model, cx, lanes)
             }
             Form::Words(examples) => {
-                WordBatch::new(model.spec(), &chosen(examples, numbers)).expect(CHECKED).score(model, cx, lanes)
+                let examples: Vec<Words> = numbers.iter().map(|&number| examples[number].clone()).collect();
+                WordBatch::new(model.spec(), &examples).expect(CHECKED).score(model, cx, lanes)
             }
         }
     }
 }
 
-fn chosen<T: Clone>(examples: &[T], numbers: &[usize]) -> Vec<T> {
-    numbers.iter().map(|&number| examples[number].clone()).collect()
+/// `numbers` cut into parts whose `tokens` sum to at most `rows`, unless a single one has more.
+fn passes(numbers: &[usize], rows: usize, tokens: impl Fn(usize) -> usize) -> impl Iterator<Item = &[usize]> {
+    let mut rest = numbers;
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fitting = rest.iter().take_while(|&&number| {
+            sum += tokens(number);
+            sum <= rows
+        });
+        let (now, later) = rest.split_at_checked(fitting.count().max(1))?;
+        rest = later;
+        Some(now)
+    })
+}
+
+/// The continuation that is learnt.
+fn right(example: &Options) -> &(Vec<u32>, std::ops::Range<usize>) {
+    &example.sequences[example.gold[0]]
+}
+
+/// An example of its right continuation alone.
+fn alone(example: &Options) -> Options {
+    Options { sequences: vec![right(example).clone()], gold: vec![0] }
 }
 
 /// An example whose continuations are scored; a text or an answer is the only one of its example.

@@ -1,11 +1,15 @@
+use std::{path::Path, sync::Arc};
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     direction::{Direction, DirectionSet},
     kernels::Isa,
+    objective::{Generator, Sampler},
+    task::{Draws, Input, f1},
     testing::{
-        examples::{checkpoints, examples},
+        examples::{checkpoints, examples, judge},
         reference::{self, golden},
     },
 };
@@ -15,8 +19,17 @@ const OBJECTIVES: [Objective; 4] =
 
 fn opened(name: &str, objective: Objective) -> (Model, Examples) {
     let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
-    let examples = Examples::new(model.spec(), objective, &examples(objective)).expect("examples");
+    let examples = Examples::new(model.spec(), objective, None, &examples(objective)).expect("examples");
     (model, examples)
+}
+
+/// A direction far enough to change what a model chooses and writes.
+fn moved(model: &Model) -> Arc<DirectionSet> {
+    let along = |(id, param): (_, &crate::direction::Param)| {
+        let values: Arc<[f32]> = (0..param.elements()).map(|i| ((i * 37 % 11) as f32 - 5.0) * 0.02).collect();
+        (id, Direction::Explicit(values))
+    };
+    Arc::new(DirectionSet::new(model.store().params().iter().map(along)))
 }
 
 /// The loss of an example in f64, how many cross-entropies of the vocabulary are in it, and its weight.
@@ -55,8 +68,9 @@ fn losses_and_weights_are_those_of_the_reference_for_every_objective() {
             let (cx, lanes) = (Context::new(Isa::fastest()), [Displacement::default()]);
             let numbers: Vec<usize> = (0..scored.len()).rev().collect();
             let found = scored.score(&model, &cx, &numbers, &lanes).expect("scores").remove(0);
-            let learnt = scored.clone().only_learnt().score(&model, &cx, &numbers, &lanes).expect("scores").remove(0);
-            assert_eq!(learnt.losses, found.losses, "{name}, {objective:?}");
+            let minimised = scored.clone().minimising(Criterion::Loss).expect("any examples have a loss");
+            let losses = minimised.losses(&model, &cx, &numbers, &lanes).expect("losses").remove(0);
+            assert_eq!(losses, found.losses, "{name}, {objective:?}");
             for (loss, number) in found.losses.iter().zip(numbers) {
                 let (expected, terms, weight) = reference_loss(&weights, objective, &examples(objective)[number].1);
                 // The golden files' bound for losses of an f32 engine, for each that enters.
@@ -73,13 +87,11 @@ fn rows_are_counted_as_a_pass_has_them_and_fewer_without_wrong_continuations() {
     // of two and candidates of three and two that part after one, each without the last token.
     let (_, options) = opened("llama", Objective::Options);
     let (_, tokens) = opened("llama", Objective::LanguageModel);
-    let rows = |examples: &Examples| (0..3).map(|number| examples.tokens(number)).collect::<Vec<_>>();
-    assert_eq!(rows(&options), [3, 4, 5]);
-    assert_eq!(rows(&tokens), [3 + 3, 4 + 1, 5 + 2]);
-    let learnt = tokens.clone().only_learnt();
-    assert_eq!(rows(&learnt), [3 + 3, 4 + 1, 5 + 2]);
-    // The fifth learns the shorter of the two.
-    assert_eq!((tokens.tokens(5), learnt.tokens(5)), (8 + 2, 8 + 1));
+    assert_eq!([0, 1, 2].map(|number| options.tokens(number)), [3, 4, 5]);
+    let learnt = tokens.clone().minimising(Criterion::Loss).expect("any examples have a loss");
+    for (number, all, right) in [(0, 3 + 3, 3 + 3), (1, 4 + 1, 4 + 1), (2, 5 + 2, 5 + 2), (5, 8 + 2, 8 + 1)] {
+        assert_eq!((tokens.tokens(number), learnt.tokens(number)), (all, right), "{number}");
+    }
 }
 
 proptest! {
@@ -91,26 +103,33 @@ proptest! {
     ) {
         let objective = OBJECTIVES[which];
         let (model, scored) = opened(checkpoints(objective)[0], objective);
-        let id = model.store().params().iter().next().expect("a parameter").0;
-        let noise: std::sync::Arc<[f32]> = vec![0.01; model.store().params()[id].elements()].into();
-        let set = std::sync::Arc::new(DirectionSet::new([(id, Direction::Explicit(noise))]));
-        let lanes = [Displacement::default(), Displacement::along(&set, 0.5), Displacement::along(&set, -0.5)];
+        let set = moved(&model);
+        let lanes = [0.0, 0.5, -0.5].map(|scale| Displacement::along(&set, scale));
         let cx = Context::new(Isa::fastest());
         let whole = scored.score(&model, &cx, &numbers, &lanes).expect("scores");
+        let mut all = Evaluation::new(&scored);
+        scored.evaluate(&model, &cx, &numbers, &mut all).expect("an evaluation");
+        let mut evaluation = Evaluation::new(&scored);
         let mut parts = vec![Scores::default(); lanes.len()];
         let mut seen = Vec::new();
         for pass in scored.passes(&numbers, rows) {
             let size: usize = pass.iter().map(|&number| scored.tokens(number)).sum();
             prop_assert!(!pass.is_empty() && (size <= rows || pass.len() == 1));
             seen.extend_from_slice(pass);
+            scored.evaluate(&model, &cx, pass, &mut evaluation).expect("an evaluation");
             for (all, part) in parts.iter_mut().zip(scored.score(&model, &cx, pass, &lanes).expect("scores")) {
                 all.scores.extend(part.scores);
                 all.losses.extend(part.losses);
                 all.correct.extend(part.correct);
             }
         }
+        let seen_count = seen.len() as u64;
         prop_assert_eq!(seen, numbers);
         prop_assert_eq!(parts, whole);
+        prop_assert_eq!(
+            (evaluation.loss(), evaluation.tally.value(), evaluation.tally.count()),
+            (all.loss(), all.tally.value(), seen_count)
+        );
     }
 }
 
@@ -118,11 +137,19 @@ proptest! {
 fn examples_that_a_model_cannot_score_are_named_with_their_place() {
     let spec = |name| golden::Weights::open(&golden::directory(name)).spec;
     let error = |name, objective, examples: &[(Example, Encoded)]| {
-        Examples::new(&spec(name), objective, examples).expect_err("no examples").to_string()
+        Examples::new(&spec(name), objective, None, examples).expect_err("no examples").to_string()
     };
     assert_eq!(
         error("bert-cls", Objective::Options, &[]),
         "the objective needs a model with a next-token head; this bert model's is class"
+    );
+    let (_, choices) = opened("llama", Objective::Options);
+    let (_, texts) = opened("llama", Objective::LanguageModel);
+    assert_eq!((choices.metric(), texts.metric()), (Metric::Accuracy, Metric::Accuracy));
+    assert_eq!(
+        choices.minimising(Criterion::F1).expect_err("nothing is written").to_string(),
+        "a step cannot minimise 1 - f1 on a task that is scored by its accuracy; expected the objective \"loss\" or \
+         \"accuracy\""
     );
     let mut tokens = examples(Objective::LanguageModel);
     let Encoded::Text(sequence) = &mut tokens[3].1 else { panic!("a text") };
@@ -138,4 +165,54 @@ fn examples_that_a_model_cannot_score_are_named_with_their_place() {
         error("roberta-cls", Objective::Classifier, &classes),
         "data.jsonl:2: label 3 of label word 3: the model has 3 of them"
     );
+}
+
+/// Questions whose right answers are what `model` writes in `lane`, and the judge of `squad`.
+fn questions(model: &Model, cx: &Context, lane: &Displacement) -> (Judge, Vec<(Example, Encoded)>) {
+    let (judge, tokenizer) = judge();
+    let sampler = Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, draws: Draws::new(0) };
+    let question = |number: u32| {
+        let prompt = vec![5 + number, 42, 7];
+        let generator = Generator { model, cx, lane, max_tokens: judge.max_tokens(), ends: judge.ends(), sampler };
+        let tokens = generator.write(&prompt, &mut |_| true).expect("tokens");
+        let text = tokenizer.decode(&tokens, true).expect("a text");
+        let answer = text.split('\n').next().unwrap_or_default().trim().to_owned();
+        let (ids, scored) = ([&prompt[..], &[9, 8]].concat(), 3..5);
+        let encoded = Encoded::Answer { sequence: Sequence { ids, scored, dropped: 0 }, prompt };
+        let input = Input::Answer { prompt: String::new(), answer: String::new(), golds: vec![answer], max_tokens: 50 };
+        (Example { place: Place { path: Path::new("data.jsonl").into(), line: 1 }, input }, encoded)
+    };
+    let questions = (0..4).map(question).collect();
+    (judge, questions)
+}
+
+fn golds(examples: &[(Example, Encoded)]) -> Vec<String> {
+    let gold = |(example, _): &(Example, Encoded)| match &example.input {
+        Input::Answer { golds, .. } => golds[0].clone(),
+        other => panic!("{other:?}"),
+    };
+    examples.iter().map(gold).collect()
+}
+
+#[test]
+fn one_minus_f1_is_minimised_over_what_each_lane_writes() {
+    let model = Model::open(&golden::directory("llama")).expect("a golden checkpoint");
+    let (cx, set) = (Context::new(Isa::fastest()), moved(&model));
+    let lanes = [0.0, 1.0].map(|scale| Displacement::along(&set, scale));
+    let [still, other] = lanes.each_ref().map(|lane| questions(&model, &cx, lane).1);
+    let (judge, _) = questions(&model, &cx, &lanes[0]);
+    let examples = Examples::new(model.spec(), Objective::LanguageModel, Some(judge), &still).expect("examples");
+    assert_eq!(examples.metric(), Metric::F1);
+    let mut evaluation = Evaluation::new(&examples);
+    examples.evaluate(&model, &cx, &[0, 1, 2, 3], &mut evaluation).expect("an evaluation");
+    let minimised = examples.minimising(Criterion::F1).expect("answers are written");
+    assert!(!minimised.has_slopes() && minimised.weight(0) == 1 && minimised.tokens(0) == 3 + 50);
+    let found = minimised.losses(&model, &cx, &[0, 1, 2, 3], &lanes).expect("losses");
+    let expected = |lane: &[(Example, Encoded)]| {
+        let pairs = golds(lane).into_iter().zip(golds(&still));
+        pairs.map(|(written, gold)| 1.0 - f1(&written, &[gold])).collect::<Vec<_>>()
+    };
+    assert_eq!(found, [expected(&still), expected(&other)]);
+    assert_ne!(found[0], found[1], "the lane is too near to show");
+    assert_eq!(evaluation.tally.value(), 1.0 - found[0].iter().sum::<f64>() / 4.0);
 }

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Style, Task, TaskError, nearest::nearest};
+use super::{Format, Style, Task, TaskError, nearest::nearest};
 
 /// A task with its file.
 struct Builtin {
@@ -42,9 +42,11 @@ impl Builtin {
     }
 }
 
-/// The tasks that come with the program, for causal models, then for masked ones, each in alphabetical order.
+/// The tasks that come with the program: questions for causal models, then for masked ones, each in alphabetical order,
+/// then the formats of data without questions.
 pub fn builtin_tasks() -> impl Iterator<Item = Task> {
-    CAUSAL.iter().chain(MASKED).map(Builtin::task)
+    let questions = CAUSAL.iter().chain(MASKED).map(Builtin::task);
+    questions.chain(Format::ALL.into_iter().map(Format::task))
 }
 
 impl Task {
@@ -54,8 +56,10 @@ impl Task {
     /// [`TaskError::Unknown`].
     pub fn named(name: &str, style: Style) -> Result<Task, TaskError> {
         let mut of_style = CAUSAL.iter().chain(MASKED).filter(|builtin| builtin.style == style);
-        let names = of_style.clone().map(|builtin| builtin.name);
+        let mut formats = Format::ALL.into_iter().filter(|_| style == Style::Causal);
+        let names = of_style.clone().map(|builtin| builtin.name).chain(formats.clone().map(Format::name));
         let unknown = || TaskError::Unknown { name: name.to_owned(), style, nearest: nearest(name, names) };
-        of_style.find(|builtin| builtin.name == name).map(Builtin::task).ok_or_else(unknown)
+        let question = of_style.find(|builtin| builtin.name == name).map(Builtin::task);
+        question.or_else(|| formats.find(|format| format.name() == name).map(Format::task)).ok_or_else(unknown)
     }
 }

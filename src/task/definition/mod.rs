@@ -27,7 +27,7 @@ use std::{collections::BTreeMap, fmt, fs::File, io::Read, path::Path};
 
 use serde::Deserialize;
 
-use super::{DefinitionProblem, Metric, TaskError, label::Label, nearest::nearest, template::Template};
+use super::{DefinitionProblem, Format, Metric, TaskError, label::Label, nearest::nearest, template::Template};
 
 /// Bytes of the longest file that describes a task; those of the built-in ones have less than one kilobyte.
 pub const MAX_DEFINITION: u64 = 1 << 20;
@@ -86,6 +86,21 @@ pub struct Task {
     pub(super) about: String,
     pub(super) source: String,
     pub(super) aliases: BTreeMap<String, String>,
+    pub(super) content: Content,
+}
+
+/// What a row holds.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A question that can be answered right or wrong.
+    Question(Box<Question>),
+    /// A text that is learnt as it is.
+    Format(Format),
+}
+
+/// What is asked, and how it is answered.
+#[derive(Debug)]
+pub(super) struct Question {
     pub(super) prompt: Template,
     pub(super) answers: Answers,
 }
@@ -127,7 +142,8 @@ impl Task {
         let prompt = template("template", &file.template, &[])?;
         let answers = file.answers()?;
         let Definition { about, source, aliases, .. } = file;
-        Ok(Task { name: name.to_owned(), about, source, aliases, prompt, answers })
+        let content = Content::Question(Box::new(Question { prompt, answers }));
+        Ok(Task { name: name.to_owned(), about, source, aliases, content })
     }
 
     /// What it is called.
@@ -147,45 +163,51 @@ impl Task {
 
     /// The kind of model it is written for; a classifier head goes with either and counts as masked.
     pub fn style(&self) -> Style {
-        match self.answers {
-            Answers::Candidates { .. } | Answers::Choices { .. } | Answers::Generation { .. } => Style::Causal,
-            Answers::Mask { .. } | Answers::Classes { .. } => Style::Masked,
+        match self.answers() {
+            Some(Answers::Mask { .. } | Answers::Classes { .. }) => Style::Masked,
+            _ => Style::Causal,
         }
     }
 
     /// What training minimises.
     pub fn objective(&self) -> Objective {
-        match self.answers {
-            Answers::Candidates { objective, .. } | Answers::Choices { objective, .. } => objective,
-            Answers::Generation { .. } => Objective::LanguageModel,
-            Answers::Mask { .. } => Objective::LabelWords,
-            Answers::Classes { .. } => Objective::Classifier,
+        match self.answers() {
+            Some(Answers::Candidates { objective, .. } | Answers::Choices { objective, .. }) => *objective,
+            Some(Answers::Generation { .. }) | None => Objective::LanguageModel,
+            Some(Answers::Mask { .. }) => Objective::LabelWords,
+            Some(Answers::Classes { .. }) => Objective::Classifier,
         }
     }
 
     /// How predictions are scored.
     pub fn metric(&self) -> Metric {
-        match self.answers {
-            Answers::Generation { metric, .. } => metric,
-            _ => Metric::Accuracy,
+        match self.answers() {
+            Some(Answers::Generation { metric, .. }) => *metric,
+            Some(_) => Metric::Accuracy,
+            None => Metric::Perplexity,
         }
     }
 
     /// How answers are generated, where they are not chosen.
     pub fn generation(&self) -> Option<&Generation> {
-        match &self.answers {
-            Answers::Generation { how, .. } => Some(how),
+        match self.answers() {
+            Some(Answers::Generation { how, .. }) => Some(how),
             _ => None,
         }
     }
 
-    /// How many answers there are to choose from, where it is the same for all rows.
-    pub fn classes(&self) -> Option<usize> {
-        match &self.answers {
-            Answers::Candidates { texts, .. } => Some(texts.len()),
-            Answers::Mask { words, .. } => Some(words.len()),
-            Answers::Classes { label } => Some(label.names()),
-            Answers::Choices { .. } | Answers::Generation { .. } => None,
+    /// The format of its rows, where they are learnt as they are.
+    pub fn format(&self) -> Option<Format> {
+        match self.content {
+            Content::Format(format) => Some(format),
+            Content::Question(_) => None,
+        }
+    }
+
+    fn answers(&self) -> Option<&Answers> {
+        match &self.content {
+            Content::Question(question) => Some(&question.answers),
+            Content::Format(_) => None,
         }
     }
 }

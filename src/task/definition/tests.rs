@@ -32,7 +32,7 @@ fn a_file_is_a_task_of_its_name() {
     let path = dir.path().join("reviews.toml");
     fs::write(&path, REVIEWS).expect("a file");
     let task = Task::open(&path).expect("a task");
-    assert_eq!((task.name(), task.style(), task.classes()), ("reviews", Style::Causal, Some(2)));
+    assert_eq!((task.name(), task.style()), ("reviews", Style::Causal));
     assert_eq!((task.objective(), task.metric()), (Objective::Options, Metric::Accuracy));
     fs::write(&path, "template = 3").expect("a file");
     let error = Task::open(&path).expect_err("no task").to_string();
@@ -117,7 +117,7 @@ fn answers_may_be_entries_of_a_field_or_words_or_classes() {
     let class = input(classes, json!({"text": " x ", "kind": "b"}));
     assert_eq!(class, Ok(Input::Class { text: " x ".to_owned(), classes: 2, gold: 1 }));
     let task = Task::parse("mine", classes).expect("a task");
-    assert_eq!((task.objective(), task.classes()), (Objective::Classifier, Some(2)));
+    assert_eq!(task.objective(), Objective::Classifier);
     let generation = "template = '{{ q }}'\n[generation]\ngold = 'a'\nanswer = ' {{ entry }}'\nmetric = 'exact-match'\nmax_tokens = 7";
     let task = Task::parse("mine", generation).expect("a task");
     assert_eq!(task.generation(), Some(&Generation { max_tokens: 7, stop: vec!["\n".to_owned()] }));

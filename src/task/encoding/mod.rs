@@ -78,6 +78,19 @@ pub enum Encoded {
     Text(Sequence),
 }
 
+impl Encoded {
+    /// How many of its tokens were cut off because there were too many.
+    pub fn dropped(&self) -> usize {
+        match self {
+            Encoded::Candidates { sequences, .. } => {
+                sequences.iter().map(|sequence| sequence.dropped).max().unwrap_or(0)
+            }
+            Encoded::Answer { sequence, .. } | Encoded::Text(sequence) => sequence.dropped,
+            Encoded::Mask { dropped, .. } | Encoded::Class { dropped, .. } => *dropped,
+        }
+    }
+}
+
 impl<'t> Encoder<'t> {
     /// An encoder of sequences of at most `max_tokens` tokens. With a chat template, prompts with completions are
     /// conversations of two turns.

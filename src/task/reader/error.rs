@@ -92,14 +92,69 @@ pub enum ReadError {
         /// What it should hold.
         expected: FieldKind,
     },
-    /// Rows are read from JSON lines and CSV only.
-    #[error("{} is neither .jsonl nor .csv; expected a file of JSON lines, or of comma-separated values", path.display())]
+    /// A Parquet file, which this program was built without reading.
+    #[error(
+        "{} is a Parquet file, which this build does not read; build with `--features parquet`, or convert it to .jsonl",
+        path.display()
+    )]
+    NoParquet {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is not what its name says, or beyond our limits.
+    #[error("{}: not a Parquet file that can be read: {problem}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, as the library says it where it found it.
+        problem: String,
+    },
+    /// A column of a Parquet file in a compression that takes a library in C.
+    #[error(
+        "{}: the column {column:?} is compressed by {found}; expected snappy, gzip, brotli, lz4 or none: write the file \
+         again with one of them",
+        path.display()
+    )]
+    Compression {
+        /// The file.
+        path: PathBuf,
+        /// The column, with dots into structures.
+        column: String,
+        /// The compression.
+        found: &'static str,
+    },
+    /// A value of a Parquet file that no JSON value stands for.
+    #[error(
+        "{}:{row}: the column {column:?} holds {found}; expected texts, numbers, and lists and structures of them: leave \
+         the column out",
+        path.display()
+    )]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 1.
+        row: usize,
+        /// The column.
+        column: String,
+        /// What it holds.
+        found: &'static str,
+    },
+    /// A Parquet file whose rows hold more than we do in memory.
+    #[error("{}:{row}: the rows until here hold more than {MAX_FILE} bytes; split the file", path.display())]
+    TooMuch {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 1.
+        row: usize,
+    },
+    /// Rows are read from JSON lines, CSV and Parquet only.
+    #[error("{} is neither .jsonl nor .csv nor .parquet; expected a file of one of these formats", path.display())]
     Format {
         /// The file.
         path: PathBuf,
     },
     /// A directory without one of its files.
-    #[error("{} has neither {split}.jsonl nor {split}.csv", dir.display())]
+    #[error("{} has no {split}.jsonl, {split}.csv or {split}.parquet", dir.display())]
     NoSplit {
         /// The directory.
         dir: PathBuf,
@@ -107,12 +162,14 @@ pub enum ReadError {
         split: &'static str,
     },
     /// A directory with two files for the same examples.
-    #[error("{} has both {split}.jsonl and {split}.csv; remove one", dir.display())]
+    #[error("{} has both {split}.{} and {split}.{}; remove one", dir.display(), found[0], found[1])]
     TwoSplits {
         /// The directory.
         dir: PathBuf,
         /// `train`, `valid` or `test`.
         split: &'static str,
+        /// The extensions of two of its files.
+        found: [&'static str; 2],
     },
     /// Nothing in it.
     #[error("{} has no text and no row", path.display())]

@@ -1,6 +1,8 @@
 //! Data files: texts, rows of named fields, and directories with `train`, `valid` and `test`.
 
 mod error;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod rows;
 mod splits;
 #[cfg(test)]
@@ -19,19 +21,20 @@ pub use splits::DataDirectory;
 
 /// Bytes of the longest line that is read: a book is 1 MB.
 const MAX_LINE: u64 = 1 << 28;
-/// Bytes of the longest CSV file, which is held in memory as a whole: 25,000 film reviews have 35 MB.
+/// Bytes of the longest CSV file, which is held in memory as a whole, and of the rows of a Parquet file: 25,000 film
+/// reviews have 35 MB.
 const MAX_FILE: u64 = 1 << 30;
 
 /// One text of a data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
-    /// The line it starts on, from 1.
+    /// The line it starts on, or its row in a Parquet file, from 1.
     pub line: usize,
     /// The text.
     pub text: String,
 }
 
-/// The first `limit` texts of a file: the `text` fields of a `.jsonl` or `.csv` file, else the whole file as one text.
+/// The first `limit` texts of a file: the `text` fields of a `.jsonl`, `.csv` or `.parquet` file, else the whole file as one text.
 ///
 /// # Errors
 /// [`ReadError`].

@@ -1,4 +1,4 @@
-//! Rows of named fields: an object a line of `.jsonl`, or the columns of `.csv`.
+//! Rows of named fields: an object a line of `.jsonl`, or the columns of `.csv` and `.parquet`.
 
 use std::{
     fmt,
@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 
 use super::{MAX_FILE, ReadError, for_each_line, read_whole, utf8, without_mark};
 
-/// Where a row stands; shown as `file:line`.
+/// Where a row stands; shown as `file:line`, for a Parquet file as `file:row`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The file.
     pub path: Arc<Path>,
-    /// The line the row starts on, from 1.
+    /// The line the row starts on, or the row of a Parquet file, from 1.
     pub line: usize,
 }
 
@@ -58,6 +58,11 @@ pub struct Row {
 }
 
 impl Row {
+    #[cfg(feature = "parquet")]
+    pub(super) fn new(place: Place, fields: Map<String, Value>) -> Row {
+        Row { place, fields }
+    }
+
     /// Where it stands.
     pub fn place(&self) -> &Place {
         &self.place
@@ -117,7 +122,7 @@ pub(in crate::task) fn shown(value: &Value) -> String {
     }
 }
 
-/// The first `limit` rows of a `.jsonl` or `.csv` file; blank lines are skipped.
+/// The first `limit` rows of a `.jsonl`, `.csv` or, with the feature `parquet`, `.parquet` file; blank lines are skipped.
 ///
 /// # Errors
 /// [`ReadError`], also for a file without a row.
@@ -125,6 +130,10 @@ pub fn read_rows(path: &Path, limit: usize) -> Result<Vec<Row>, ReadError> {
     let rows = match extension(path) {
         Some("jsonl") => json_lines(path, limit)?,
         Some("csv") => comma_separated(path, limit)?,
+        #[cfg(feature = "parquet")]
+        Some("parquet") => super::parquet::rows(path, limit)?,
+        #[cfg(not(feature = "parquet"))]
+        Some("parquet") => return Err(ReadError::NoParquet { path: path.to_owned() }),
         _ => return Err(ReadError::Format { path: path.to_owned() }),
     };
     if rows.is_empty() { Err(ReadError::Empty { path: path.to_owned() }) } else { Ok(rows) }
@@ -132,7 +141,7 @@ pub fn read_rows(path: &Path, limit: usize) -> Result<Vec<Row>, ReadError> {
 
 /// Whether [`read_rows`] reads such a file.
 pub(super) fn is_rows(path: &Path) -> bool {
-    matches!(extension(path), Some("jsonl" | "csv"))
+    matches!(extension(path), Some("jsonl" | "csv" | "parquet"))
 }
 
 fn extension(path: &Path) -> Option<&str> {

@@ -1,4 +1,4 @@
-//! A directory of data in the layout of mlx-lm: `train`, `valid` and `test`, each `.jsonl` or `.csv`.
+//! A directory of data in the layout of mlx-lm: `train`, `valid` and `test`, each `.jsonl`, `.csv` or `.parquet`.
 
 use std::path::{Path, PathBuf};
 
@@ -19,13 +19,16 @@ impl DataDirectory {
     /// Looks for the files of `dir`.
     ///
     /// # Errors
-    /// [`ReadError::NoSplit`] without `train`, [`ReadError::TwoSplits`] where both formats are present.
+    /// [`ReadError::NoSplit`] without `train`, [`ReadError::TwoSplits`] where one is there in two formats.
     pub fn open(dir: &Path) -> Result<DataDirectory, ReadError> {
         let find = |split: &'static str| -> Result<Option<PathBuf>, ReadError> {
-            let files = ["jsonl", "csv"].map(|extension| dir.join(format!("{split}.{extension}")));
-            match files.each_ref().map(|file| file.is_file()) {
-                [true, true] => Err(ReadError::TwoSplits { dir: dir.to_owned(), split }),
-                present => Ok(files.into_iter().zip(present).find_map(|(file, present)| present.then_some(file))),
+            let file = |extension: &str| dir.join(format!("{split}.{extension}"));
+            let mut present = ["jsonl", "csv", "parquet"].into_iter().filter(|extension| file(extension).is_file());
+            match (present.next(), present.next()) {
+                (Some(one), Some(other)) => {
+                    Err(ReadError::TwoSplits { dir: dir.to_owned(), split, found: [one, other] })
+                }
+                (one, _) => Ok(one.map(file)),
             }
         };
         let train = find("train")?.ok_or_else(|| ReadError::NoSplit { dir: dir.to_owned(), split: "train" })?;

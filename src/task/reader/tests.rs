@@ -92,7 +92,9 @@ fn dots_lead_into_objects_and_lists_of_texts_may_be_a_single_one() {
 
 #[test]
 fn other_files_are_refused() {
-    assert!(rows("d.parquet", b"").expect_err("an error").starts_with("d.parquet is neither .jsonl nor .csv"));
+    assert!(rows("d.txt", b"").expect_err("an error").starts_with("d.txt is neither .jsonl nor .csv nor .parquet"));
+    #[cfg(not(feature = "parquet"))]
+    assert!(rows("d.parquet", b"").expect_err("an error").ends_with("`--features parquet`, or convert it to .jsonl"));
 }
 
 #[test]

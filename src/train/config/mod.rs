@@ -29,6 +29,7 @@ use super::{Place, TrainError};
 use crate::{
     journal::{MAX_CONFIG_BYTES, Sha256Digest},
     kernels::Profile,
+    objective::Criterion,
 };
 
 /// The longest run file that is read, and the longest resolved one: a journal carries it.
@@ -39,7 +40,7 @@ const SECTIONS: &[Section] = &[
     ("data", &["task", "template", "train", "valid", "num_train", "num_dev"], Keys::Closed),
     ("tune", &["scope", "rank", "alpha", "targets", "layers", "names"], Keys::Closed),
     ("optimizer", &["name"], Keys::Open),
-    ("train", &["steps", "batch_size", "eval_every", "patience"], Keys::Closed),
+    ("train", &["objective", "steps", "batch_size", "eval_every", "patience"], Keys::Closed),
 ];
 
 /// The most steps of a run, and of examples in a data set: far beyond either, and no sum of them overflows.
@@ -144,6 +145,8 @@ pub struct OptimizerConfig {
 /// The section `[train]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LoopConfig {
+    /// What a step minimises: the task's loss, or 1 - accuracy or 1 - F1, which have no exact slopes.
+    pub objective: Criterion,
     /// How many steps are taken.
     pub steps: u64,
     /// How many examples a step sees.
@@ -219,6 +222,7 @@ impl RunConfig {
         };
         let default_output = || base.join("runs").join(format!("{}-{}", data.task, optimizer.name));
         let profiles = [Profile::StrictF32, Profile::StrictBf16].map(|profile| (profile.as_str(), profile));
+        let objectives = Criterion::ALL.map(|criterion| (criterion.name(), criterion));
         let precisions = [("f32", Precision::F32), ("bf16+16", Precision::Split), ("native", Precision::Native)];
         Ok(RunConfig {
             model,
@@ -229,6 +233,7 @@ impl RunConfig {
             precision: document.choice(TOP, "precision", &precisions)?.unwrap_or_default(),
             tune: TuneConfig::resolve(document, path)?,
             train: LoopConfig {
+                objective: document.choice("train", "objective", &objectives)?.unwrap_or_default(),
                 steps: document.integer("train", "steps", 1..=MOST)?.unwrap_or(1000),
                 batch_size: document.integer("train", "batch_size", 1..=MOST_IN_BATCH)?.unwrap_or(16),
                 eval_every: document.integer("train", "eval_every", 1..=MOST)?.unwrap_or(100),

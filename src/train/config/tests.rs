@@ -25,6 +25,7 @@ name = "mezo"
 lr = 1e-6
 epsilon = 1e-3
 [train]
+objective = "loss"
 steps = 1000
 batch_size = 16
 eval_every = 100
@@ -73,7 +74,7 @@ fn the_documented_run_file_says_what_it_says() {
                 .into_iter()
                 .collect(),
         },
-        train: LoopConfig { steps: 1000, batch_size: 16, eval_every: 100, patience: 8 },
+        train: LoopConfig { objective: Criterion::Loss, steps: 1000, batch_size: 16, eval_every: 100, patience: 8 },
     };
     assert_eq!(config(FULL, &[]), expected);
 }
@@ -112,6 +113,7 @@ scope = "full"
 name = "mezo"
 
 [train]
+objective = "loss"
 steps = 1000
 batch_size = 16
 eval_every = 100
@@ -145,6 +147,7 @@ fn unknown_keys_are_refused_with_the_place_and_the_nearest_name() {
 #[test]
 fn values_of_another_type_or_out_of_range_are_refused_with_the_place() {
     for (set, expected) in [
+        ("train.objective=accurate", "train.objective is \"accurate\", expected \"loss\" or \"accuracy\" or \"f1\""),
         ("train.steps=0", "train.steps is 0, expected an integer from 1 to 1000000000000"),
         ("train.batch_size=65537", "train.batch_size is 65537, expected an integer from 1 to 65536"),
         ("train.eval_every=1.5", "train.eval_every is 1.5, expected an integer from 1 to 1000000000000"),
@@ -297,6 +300,8 @@ fn the_digest_is_that_of_what_is_computed() {
         "optimizer.more=1",
         "optimizer.more=1.0",
         "optimizer.more=1979-05-27",
+        "train.objective=accuracy",
+        "train.objective=f1",
         "train.steps=9",
         "train.batch_size=9",
         "train.eval_every=9",
@@ -308,7 +313,7 @@ fn the_digest_is_that_of_what_is_computed() {
     assert_eq!(digests.len(), changes.len() + 1);
     // Journals carry digests, so their input is a format; the value is that of a few lines of Python.
     let hex: String = config(SHORT, &[]).digest()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "9db57e1400216c84");
+    assert_eq!(hex, "d7b033f20d02293c");
 }
 
 fn arbitrary_path() -> impl Strategy<Value = PathBuf> {
@@ -358,6 +363,7 @@ prop_compose! {
         (seed, bf16, precision) in (0..=i64::MAX as u64, any::<bool>(), 0_usize..3),
         data in arbitrary_data(), tune in arbitrary_tune(),
         name in "[a-z-]{1,9}", mut options in vec((any::<String>(), arbitrary_option()), 0..4),
+        objective in prop::sample::select(Criterion::ALL.to_vec()),
         (steps, batch_size, eval_every, patience) in (1..=MOST, 1..=MOST_IN_BATCH, 1..=MOST, 0..=MOST),
     ) -> RunConfig {
         options.retain(|(key, _)| key != "name");
@@ -366,7 +372,7 @@ prop_compose! {
             profile: if bf16 { Profile::StrictBf16 } else { Profile::StrictF32 },
             precision: [Precision::F32, Precision::Split, Precision::Native][precision],
             optimizer: OptimizerConfig { name, options: options.into_iter().collect() },
-            train: LoopConfig { steps, batch_size, eval_every, patience },
+            train: LoopConfig { objective, steps, batch_size, eval_every, patience },
         }
     }
 }

@@ -1,0 +1,156 @@
+//! What a training step makes small: the loss, or 1 - score of a metric that has no derivative.
+//!
+//! A zeroth-order method needs values only, so it trains on the metric itself (`MeZO`, Malladi et al., 2023,
+//! arXiv:2305.17333, section 3.4). Each example then counts alike: a step minimises the mean of 1 - score.
+
+use serde::Serialize;
+
+use super::{Examples, ExamplesError, Form, Learnt, Scored, passes, right};
+use crate::{
+    direction::Displacement,
+    kernels::Context,
+    model::Model,
+    objective::{GenerationError, Scores},
+    task::Metric,
+};
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criterion {
+    /// The loss of the task's objective.
+    #[default]
+    Loss,
+    /// 1 where the model chooses a wrong answer, or writes one that is no exact match.
+    Accuracy,
+    /// 1 - F1 of the answer that the model writes.
+    F1,
+}
+
+impl Criterion {
+    /// All of them.
+    pub const ALL: [Criterion; 3] = [Criterion::Loss, Criterion::Accuracy, Criterion::F1];
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Criterion::Loss => "loss",
+            Criterion::Accuracy => "accuracy",
+            Criterion::F1 => "f1",
+        }
+    }
+
+    /// The one that is 1 - `metric`.
+    pub(super) fn of(metric: Metric) -> Option<Criterion> {
+        match metric {
+            Metric::Accuracy | Metric::ExactMatch => Some(Criterion::Accuracy),
+            Metric::F1 => Some(Criterion::F1),
+            Metric::Perplexity => None,
+        }
+    }
+}
+
+/// Examples with what is minimised on them.
+#[derive(Clone, Debug)]
+pub struct Minimised {
+    examples: Examples,
+    criterion: Criterion,
+}
+
+impl Examples {
+    /// These examples for a step that minimises `criterion`.
+    ///
+    /// # Errors
+    /// [`ExamplesError::Criterion`] for a metric that is not theirs.
+    pub fn minimising(self, criterion: Criterion) -> Result<Minimised, ExamplesError> {
+        if criterion != Criterion::Loss && Criterion::of(self.metric) != Some(criterion) {
+            return Err(ExamplesError::Criterion { criterion, metric: self.metric });
+        }
+        Ok(Minimised { examples: self, criterion })
+    }
+}
+
+impl Minimised {
+    /// How many examples there are.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// Whether what is minimised has a derivative.
+    pub fn has_slopes(&self) -> bool {
+        self.criterion == Criterion::Loss
+    }
+
+    /// Rows of example `number` in one lane of a pass.
+    pub fn tokens(&self, number: usize) -> usize {
+        match (self.criterion, &self.examples.form, &self.examples.answers) {
+            (Criterion::Loss, Form::Continuations(examples, Learnt::Tokens), _) => right(&examples[number]).1.end - 1,
+            (Criterion::Loss, ..) | (_, _, None) => self.examples.tokens(number),
+            (_, _, Some(answers)) => answers.tokens(number),
+        }
+    }
+
+    /// What the loss of example `number` is a sum of: the tokens that are learnt of it, or 1.
+    pub fn weight(&self, number: usize) -> usize {
+        match self.criterion {
+            Criterion::Loss => self.examples.weight(number),
+            Criterion::Accuracy | Criterion::F1 => 1,
+        }
+    }
+
+    /// `numbers` cut into passes of at most `rows` rows in one lane, unless a single example has more.
+    pub fn passes<'n>(&self, numbers: &'n [usize], rows: usize) -> impl Iterator<Item = &'n [usize]> {
+        passes(numbers, rows, |number| self.tokens(number))
+    }
+
+    /// What is minimised of the examples `numbers` in every lane: the loss of each, a sum over what its weight counts.
+    /// A model whose numbers are not finite has a loss that is not, whatever the criterion.
+    ///
+    /// # Errors
+    /// [`ExamplesError`] where the model computes nothing of an example.
+    ///
+    /// # Panics
+    /// As [`Examples::score`].
+    pub fn losses(
+        &self,
+        model: &Model,
+        cx: &Context,
+        numbers: &[usize],
+        lanes: &[Displacement],
+    ) -> Result<Vec<Vec<f64>>, ExamplesError> {
+        let examples = &self.examples;
+        match (self.criterion, &examples.answers) {
+            (Criterion::Loss, _) => {
+                let scores = examples.scored(Scored::Learnt, model, cx, numbers, lanes)?;
+                Ok(scores.into_iter().map(|scores| scores.losses).collect())
+            }
+            (Criterion::Accuracy | Criterion::F1, Some(answers)) => {
+                let loss = |number: usize, lane| match answers.score(model, cx, number, lane) {
+                    Err(ExamplesError::Generation(error)) if matches!(*error, GenerationError::NotANumber(_)) => {
+                        Ok(f64::NAN)
+                    }
+                    result => result.map(|score| 1.0 - score),
+                };
+                let of_lane = |lane| numbers.iter().map(|&number| loss(number, lane)).collect();
+                lanes.iter().map(of_lane).collect()
+            }
+            (Criterion::Accuracy | Criterion::F1, None) => {
+                let scores = examples.score(model, cx, numbers, lanes)?;
+                Ok(scores.iter().map(wrong).collect())
+            }
+        }
+    }
+}
+
+/// 1 for each wrong choice, 0 for each right one, NaN where there was nothing to choose by.
+fn wrong(scores: &Scores) -> Vec<f64> {
+    let loss = |(scores, &correct): (&Vec<f64>, &bool)| {
+        if scores.iter().all(|score| score.is_finite()) { f64::from(u8::from(!correct)) } else { f64::NAN }
+    };
+    scores.scores.iter().zip(&scores.correct).map(loss).collect()
+}
