@@ -12,13 +12,15 @@ use zofo::{
     direction::Displacement,
     kernels::{Context, cross_entropy::Vocabulary},
     model::{Batch, Model},
+    noise::{NoiseKey, Role},
     simd::Isa,
     tensor::MatRef,
     testing::{
         assert_same_bits,
         reference::golden::{self, Golden},
     },
-    weights::tuned,
+    train::Resident,
+    weights::{Precision, tuned},
 };
 
 fn directory(variable: &str) -> PathBuf {
@@ -105,10 +107,14 @@ fn check_export(dir: &Path, vocabulary: u32) {
     let mut model = open(dir);
     let tuned: Vec<_> = model.store().params().iter().map(|(id, _)| id).filter(|id| id.index() % 3 != 1).collect();
     for &id in &tuned {
-        for (i, value) in model.store_mut().own(id).iter_mut().enumerate() {
-            // Thirds are nowhere near a bf16.
-            *value *= 1.0 + ((i * 7 % 11) as f32 - 5.0) / 300.0;
-        }
+        let moved = |row: usize, values: &mut [f32]| {
+            for (col, value) in values.iter_mut().enumerate() {
+                // Thirds are nowhere near a bf16.
+                *value *= 1.0 + (((row + col) * 7 % 11) as f32 - 5.0) / 300.0;
+            }
+        };
+        let rounding = NoiseKey::new(1, 0, Role::Rounding, 0);
+        model.store_mut().update_rows(id, rounding, moved).expect("a private copy");
     }
     tuned::export(model.store(), &tuned, dir, &target).expect("a directory");
 
@@ -144,5 +150,23 @@ fn transformers_loads_what_was_exported_bit_for_bit_and_computes_our_logits() {
     }
     if env::var_os("ZOFO_SMOLLM2").is_some() {
         check_export(&directory("ZOFO_SMOLLM2"), 49_152);
+    }
+}
+
+#[test]
+#[ignore = "needs the 538 MB of SmolLM2-135M, alone in its process: ZOFO_SMOLLM2=DIR cargo test --release --test \
+            real_models -- --ignored memory"]
+fn private_copies_take_the_memory_that_their_footprint_says() {
+    for precision in [Precision::Native, Precision::F32, Precision::Split] {
+        let before = Resident::measure().now;
+        let mut model = open(&directory("ZOFO_SMOLLM2"));
+        let tuned: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
+        let footprint = model.store().footprint(&tuned, precision);
+        model.store_mut().tune(&tuned, precision).expect("private copies");
+        let (now, peak) = (Resident::measure().now - before, Resident::measure().peak - before);
+        println!("{precision:?}: {footprint:?}, {now} bytes now, {peak} at most");
+        // Buffers, page tables and the header of the file: far below this.
+        let room = 16 << 20;
+        assert!(now <= footprint.private + room && peak <= footprint.private + room, "{precision:?}: {now}, {peak}");
     }
 }
