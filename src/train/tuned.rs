@@ -47,10 +47,21 @@ impl Tuned {
     ///
     /// # Errors
     /// [`WeightsError`] naming the file of the base that cannot be read or has changed.
-    pub fn at_base(mut self, precision: Precision, seed: u64) -> Result<Tuned, WeightsError> {
+    pub fn with_precision(mut self, precision: Precision, seed: u64) -> Result<Tuned, WeightsError> {
         self.rounding.seed = seed;
         self.model.store_mut().tune(&self.trainable, precision)?;
         Ok(self)
+    }
+
+    /// Forgets every commit and every draw.
+    ///
+    /// # Errors
+    /// As [`Tuned::with_precision`].
+    pub fn return_to_base(&mut self) -> Result<(), WeightsError> {
+        let store = self.model.store_mut();
+        store.tune(&self.trainable, store.precision())?;
+        self.draws = 0;
+        Ok(())
     }
 
     /// Says which step the next commits belong to.
@@ -146,7 +157,7 @@ mod tests {
         let model = Model::open(&golden::directory("llama-bf16")).expect("a golden checkpoint");
         let trainable: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
         let tuned = Tuned::new(model, Context::new(isa), trainable.clone());
-        let mut tuned = tuned.at_base(precision, seed).expect("the base");
+        let mut tuned = tuned.with_precision(precision, seed).expect("the base");
         let mut reports = Vec::new();
         for step in 0..3 {
             tuned.begin_step(step);

@@ -161,8 +161,7 @@ fn rounding_keeps_the_mean_of_a_step_over_many_seeds() {
         exact.update_rows(ids[0], key(0, 0, 0), add(7)).expect("an update");
         let exact = values(&exact, ids[0]);
         let (mut errors, mut variance) = (0.0, 0.0);
-        const SEEDS: u64 = 200;
-        for seed in 0..SEEDS {
+        for seed in 0..200 {
             store.tune(&ids, Precision::Native).expect("the base again");
             let Change { rounding_squares, .. } =
                 store.update_rows(ids[0], key(seed, 1, 0), add(7)).expect("an update");
