@@ -168,22 +168,20 @@ fn displaced(name: &str, displacement: &Displacement) -> Model {
     let mut model = open(name);
     let ids: Vec<_> = model.store().params().iter().map(|(id, param)| (id, param.clone())).collect();
     for (id, param) in ids {
-        let values = model.store_mut().own(id);
-        for (direction, coefficient) in displacement.terms.iter().filter_map(|term| term.get(id)) {
-            match direction {
-                Direction::Explicit(z) => {
-                    values.iter_mut().zip(z.iter()).for_each(|(v, z)| *v = coefficient.mul_add(*z, *v));
+        let displace = |row: usize, values: &mut [f32]| {
+            for (direction, coefficient) in displacement.terms.iter().filter_map(|term| term.get(id)) {
+                for (col, value) in values.iter_mut().enumerate() {
+                    let z = match direction {
+                        Direction::Explicit(z) => z[row * param.cols() + col],
+                        Direction::Dense { key, law } => key.tensor(param.noise_name()).at(*law, row as u64, col),
+                        Direction::Weights => unreachable!("no displacement of this test holds it"),
+                    };
+                    *value = coefficient.mul_add(z, *value);
                 }
-                Direction::Dense { key, law } => {
-                    let noise = key.tensor(param.noise_name());
-                    for (at, value) in values.iter_mut().enumerate() {
-                        let z = noise.at(*law, (at / param.cols()) as u64, at % param.cols());
-                        *value = coefficient.mul_add(z, *value);
-                    }
-                }
-                Direction::Weights => unreachable!("no displacement of this test holds it"),
             }
-        }
+        };
+        let rounding = NoiseKey::new(0, 0, Role::Rounding, 0);
+        model.store_mut().update_rows(id, rounding, displace).expect("a private copy");
     }
     model
 }

@@ -112,7 +112,7 @@ fn lines(plan: &Plan) -> Vec<String> {
         format!("examples   {}", examples.join(", ")),
         format!("trained    {trained_parameters} of {parameters} parameters"),
         format!(
-            "memory     {} MB now, {} MB more for the trained weights; disk {} MB",
+            "memory     {} MB, {} MB of it for the trained weights; disk {} MB",
             megabytes(plan.resident_bytes),
             megabytes(plan.overlay_bytes),
             megabytes(plan.disk_bytes)

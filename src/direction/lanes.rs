@@ -163,24 +163,13 @@ impl<'a> Moves<'a> {
         (0..self.lanes).map(moved).collect()
     }
 
-    /// Writes what a single lane makes of the parameter over its values, an update applied for good, and answers the
-    /// sum of its squared changes: an f64 chain over each row, then one over rows.
+    /// Writes what a single lane makes of a row over its values: an update applied for good.
     ///
     /// # Panics
     /// If there is more than one lane.
-    pub fn apply(&self, cx: &Context, values: MatMut<'_>) -> f64 {
+    pub fn apply(&self, cx: &Context, row: usize, values: &mut [f32]) {
         assert_eq!(self.lanes, 1, "an update is one displacement");
-        let rows: Vec<_> = values.into_rows().enumerate().collect();
-        let squares: Vec<f64> = rows
-            .into_par_iter()
-            .map(|(row, out)| {
-                let before = out.to_vec();
-                self.displace_row(cx, 0, row, out);
-                let change = |(new, old): (&f32, &f32)| f64::from(*new) - f64::from(*old);
-                out.iter().zip(&before).map(change).fold(0.0, |sum, change| change.mul_add(change, sum))
-            })
-            .collect();
-        squares.into_iter().fold(0.0, |sum, square| sum + square)
+        self.displace_row(cx, 0, row, values);
     }
 
     /// `out = fma(c, z[row], out)` for every term of `lane`; `out` comes as the stored row.

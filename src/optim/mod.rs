@@ -58,6 +58,8 @@ pub struct StepReport {
     pub evaluations: usize,
     /// Root mean square of the update.
     pub update_rms: f64,
+    /// Root mean square of what rounding changed on top of it.
+    pub rounding_rms: f64,
     /// Whether a loss, a slope or a coefficient was not finite, so that no weight was changed.
     pub nonfinite: bool,
 }
@@ -66,7 +68,7 @@ impl StepReport {
     /// The report of a step that measured and has not committed.
     fn of(estimate: Estimate, lr: f64) -> Self {
         let Estimate { loss, projected_grads, evaluations } = estimate;
-        StepReport { loss, lr, projected_grads, evaluations, update_rms: 0.0, nonfinite: false }
+        StepReport { loss, lr, projected_grads, evaluations, update_rms: 0.0, rounding_rms: 0.0, nonfinite: false }
     }
 
     /// Commits the step's update, unless it or what it was made of is not finite.
@@ -74,7 +76,8 @@ impl StepReport {
         let measured = self.loss.is_finite() && self.projected_grads.iter().all(|slope| slope.is_finite());
         self.nonfinite = !(measured && update.is_finite());
         if !self.nonfinite {
-            self.update_rms = oracle.commit(update)?.update_rms;
+            let CommitReport { update_rms, rounding_rms } = oracle.commit(update)?;
+            (self.update_rms, self.rounding_rms) = (update_rms, rounding_rms);
         }
         Ok(self)
     }

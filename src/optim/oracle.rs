@@ -42,6 +42,8 @@ pub struct Losses {
 pub struct CommitReport {
     /// Root mean square of the change over all trainable values.
     pub update_rms: f64,
+    /// Root mean square of what rounding changed on top: 0 where values are kept exactly.
+    pub rounding_rms: f64,
 }
 
 /// Why an oracle has no answer.

@@ -244,7 +244,7 @@ impl Oracle for World {
             squares += changes.map(|(new, old)| (f64::from(*new) - f64::from(*old)).powi(2)).sum::<f64>();
             self.values[id.index()] = values;
         }
-        Ok(CommitReport { update_rms: (squares / self.dimension() as f64).sqrt() })
+        Ok(CommitReport { update_rms: (squares / self.dimension() as f64).sqrt(), rounding_rms: 0.0 })
     }
 }
 

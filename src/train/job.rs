@@ -65,6 +65,10 @@ impl Job {
             Some(path) => reader.encode(read_rows(path, usize::MAX)?.iter())?,
             None => Vec::new(),
         };
+        let trainable = trainable(&model, &config.tune)?;
+        // Before anything is computed: what is read of the base from here on are the private copies.
+        let tuned = Tuned::new(model, cx, trainable).with_precision(config.precision, config.seed)?;
+        let model = tuned.model();
 
         let header = Header {
             profile: match config.profile {
@@ -75,22 +79,21 @@ impl Job {
             noise_version: NOISE_VERSION,
             seed: config.seed,
             config_digest: config.digest(),
-            base_weights: base_digest(&model),
+            base_weights: base_digest(model),
             train: digest(&[&train, &dev]),
             valid: (!valid.is_empty()).then(|| digest(&[&valid])),
             template: config.data.template.as_deref().map(file_digest).transpose()?,
             config: config.to_toml(),
         };
         let exam = |examples: &[(Example, Encoded)]| -> Result<Option<Exam>, TrainError> {
-            if examples.is_empty() { Ok(None) } else { Exam::new(&task, (&model, &tokenizer), examples).map(Some) }
+            if examples.is_empty() { Ok(None) } else { Exam::new(&task, (model, &tokenizer), examples).map(Some) }
         };
         let (dev_exam, valid_exam) = (exam(&dev)?, exam(&valid)?);
         let majority = majority(if valid.is_empty() { &dev } else { &valid });
         let examples = Examples::new(model.spec(), task.objective(), task.judge(&tokenizer), &train)?;
         let examples = examples.minimising(config.train.objective)?;
-        let trainable = trainable(&model, &config.tune)?;
         let batch = (config.train.batch_size as usize, config.seed);
-        let oracle = LiveOracle::new(Tuned::new(model, cx, trainable), examples, batch);
+        let oracle = LiveOracle::new(tuned, examples, batch);
         Ok((Job { config, task, dev: dev_exam, valid: valid_exam, majority, header }, oracle))
     }
 

@@ -27,9 +27,7 @@ mod signals;
 mod snapshot;
 mod tuned;
 
-pub use config::{
-    DataConfig, LoopConfig, MAX_RUN_FILE_BYTES, OptimizerConfig, Precision, RunConfig, RunFile, TuneConfig,
-};
+pub use config::{DataConfig, LoopConfig, MAX_RUN_FILE_BYTES, OptimizerConfig, RunConfig, RunFile, TuneConfig};
 pub use error::{Difference, Origin, Place, TrainError};
 pub use exam::{Exam, Score};
 pub use job::Job;

@@ -35,7 +35,7 @@ pub struct Plan {
     pub seconds: f64,
     /// What the process holds by now, the model's file included.
     pub resident_bytes: u64,
-    /// What trained parameters will take beside the file.
+    /// What private copies, those of all trained parameters, take of it.
     pub overlay_bytes: u64,
     /// What the run directory will hold when the run is over: two snapshots and, while one is written, a third.
     pub disk_bytes: u64,
@@ -61,7 +61,10 @@ impl Plan {
         let trained: usize = oracle.trainable().iter().map(|&id| params[id].elements()).sum();
         let sizes = [("train", Some(oracle.examples())), ("dev", job.dev.as_ref().map(super::Exam::len))];
         let sizes = sizes.into_iter().chain([("valid", job.valid.as_ref().map(super::Exam::len))]);
-        let overlay_bytes = 4 * trained as u64;
+        let store = oracle.tuned().model().store();
+        let overlay_bytes = store.footprint(oracle.trainable(), store.precision()).private;
+        let written = |&id: &ParamId| (params[id].elements() * store.tuned_type(id).size()) as u64;
+        let snapshot_bytes: u64 = oracle.trainable().iter().map(written).sum();
         Ok(Plan {
             steps: job.config.train.steps,
             examples: sizes.filter_map(|(name, size)| Some((name, size?))).collect(),
@@ -72,7 +75,7 @@ impl Plan {
             seconds,
             resident_bytes: Resident::measure().now,
             overlay_bytes,
-            disk_bytes: 3 * overlay_bytes,
+            disk_bytes: 3 * snapshot_bytes,
         })
     }
 }

@@ -127,12 +127,13 @@ fn begun(journal: &Path) -> Result<RunConfig, TrainError> {
 fn open(dir: &Path, journal: &Path, cx: &Context) -> Result<(RunConfig, Tuned), TrainError> {
     let config = begun(journal)?;
     let model = Model::open(dir)?;
-    let reader = Reader::open(journal)?;
-    let now = Header { base_weights: job::base_digest(&model), ..reader.header().clone() };
-    job::check_same(journal, reader.header(), &now)?;
     let trainable = trainable(&model, &config.tune)?;
     let cx = Context { profile: config.profile, ..cx.clone() };
-    Ok((config, Tuned::new(model, cx, trainable)))
+    let tuned = Tuned::new(model, cx, trainable).with_precision(config.precision, config.seed)?;
+    let reader = Reader::open(journal)?;
+    let now = Header { base_weights: job::base_digest(tuned.model()), ..reader.header().clone() };
+    job::check_same(journal, reader.header(), &now)?;
+    Ok((config, tuned))
 }
 
 /// The number of a step that the journal reaches.
@@ -189,6 +190,7 @@ pub(super) fn again(
     record: &Record,
 ) -> Result<(), TrainError> {
     let clock = Clock { seed: config.seed, step: record.step - 1, steps: config.train.steps };
+    tuned.begin_step(clock.step);
     let mut replay = Replay::new(tuned, record);
     let report = optimizer.step(&mut replay, clock)?;
     replay.finish(&report).map_err(|problem| TrainError::Replay { path: journal.to_owned(), problem })

@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     journal::{Flags, Kind, Record, Recorder, SyncPolicy, Writer},
-    model::Model,
     optim::{Clock, Optimizer, Oracle},
     weights::tuned,
 };
@@ -169,6 +168,7 @@ impl<'r> Run<'r> {
     fn take_step(&mut self) -> Result<(), TrainError> {
         let begin = Instant::now();
         let clock = Clock { seed: self.job.config.seed, step: self.step, steps: self.job.config.train.steps };
+        self.oracle.tuned_mut().begin_step(self.step);
         let mut recorder = Recorder::new(self.oracle);
         let report = self.optimizer.step(&mut recorder, clock)?;
         let record = recorder.record(self.step + 1, &report);
@@ -180,7 +180,7 @@ impl<'r> Run<'r> {
             lr: report.lr as f32,
             projected_grad: report.projected_grads,
             update_rms: report.update_rms,
-            rounding_rms: 0.0,
+            rounding_rms: report.rounding_rms,
             forwards: report.evaluations as u64,
             tokens: self.oracle.take_tokens(),
             seconds: begin.elapsed().as_secs_f64(),
@@ -328,8 +328,7 @@ impl<'r> Run<'r> {
             Err(error) => (self.tell)(Event::Notice(&format!("{error}; made again from the journal instead"))),
         }
         let (config, tuned) = (&self.job.config, self.oracle.tuned_mut());
-        *tuned.model_mut() = Model::open(&config.model)?;
-        tuned.skip_to(0);
+        tuned.return_to_base()?;
         let mut optimizer = replay::optimizer(&config.optimizer)?;
         let mut told = |step, of| (self.tell)(Event::Replayed { step, of });
         replay::advance(config, &self.dir.journal(), (tuned, &mut *optimizer), 0..step, &mut told)

@@ -10,8 +10,10 @@ use crate::{
     kernels::Context,
     linalg::Square,
     model::Model,
+    noise::{NoiseKey, Role},
     optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
-    tensor::{MatMut, WeightRef},
+    tensor::WeightRef,
+    weights::{Change, Precision, WeightsError},
 };
 
 /// A model of which some parameters may move.
@@ -21,6 +23,8 @@ pub struct Tuned {
     cx: Context,
     trainable: Vec<ParamId>,
     draws: u64,
+    /// Names the rounding of the next commit: its probe is the number of commits in this step.
+    rounding: NoiseKey,
 }
 
 /// A loss was asked for where there is no data.
@@ -35,7 +39,34 @@ impl Tuned {
     /// If there is nothing to train.
     pub fn new(model: Model, cx: Context, trainable: Vec<ParamId>) -> Tuned {
         assert!(!trainable.is_empty(), "nothing to train");
-        Tuned { model, cx, trainable, draws: 0 }
+        Tuned { model, cx, trainable, draws: 0, rounding: NoiseKey::new(0, 0, Role::Rounding, 0) }
+    }
+
+    /// The same at the base, with what may move kept in `precision`; rounding, if there is any, is named by the run's
+    /// `seed`, the step ([`Tuned::begin_step`]) and the number of the commit in it.
+    ///
+    /// # Errors
+    /// [`WeightsError`] naming the file of the base that cannot be read or has changed.
+    pub fn with_precision(mut self, precision: Precision, seed: u64) -> Result<Tuned, WeightsError> {
+        self.rounding.seed = seed;
+        self.model.store_mut().tune(&self.trainable, precision)?;
+        Ok(self)
+    }
+
+    /// Forgets every commit and every draw.
+    ///
+    /// # Errors
+    /// As [`Tuned::with_precision`].
+    pub fn return_to_base(&mut self) -> Result<(), WeightsError> {
+        let store = self.model.store_mut();
+        store.tune(&self.trainable, store.precision())?;
+        self.draws = 0;
+        Ok(())
+    }
+
+    /// Says which step the next commits belong to.
+    pub fn begin_step(&mut self, step: u64) {
+        (self.rounding.epoch, self.rounding.probe) = (step, 0);
     }
 
     /// The model as it is now.
@@ -89,16 +120,97 @@ impl Oracle for Tuned {
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         let update = std::slice::from_ref(update);
-        let (mut squares, mut values) = (0.0, 0);
+        let (mut sum, mut values) = (Change::default(), 0);
         for &id in &self.trainable {
             let param = self.model.store().params()[id].clone();
             values += param.elements();
             let moves = Moves::of(update, id, &param);
             if !moves.is_empty() {
-                let own = self.model.store_mut().own(id);
-                squares += moves.apply(&self.cx, MatMut::new(own, param.rows(), param.cols()));
+                let apply = |row, values: &mut [f32]| moves.apply(&self.cx, row, values);
+                let change = self.model.store_mut().update_rows(id, self.rounding, apply).map_err(failed)?;
+                sum.squares += change.squares;
+                sum.rounding_squares += change.rounding_squares;
             }
         }
-        Ok(CommitReport { update_rms: (squares / values as f64).sqrt() })
+        self.rounding.probe += 1;
+        let rms = |squares: f64| (squares / values as f64).sqrt();
+        Ok(CommitReport { update_rms: rms(sum.squares), rounding_rms: rms(sum.rounding_squares) })
+    }
+}
+
+fn failed(error: WeightsError) -> OracleError {
+    OracleError::World(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        direction::Direction,
+        noise::Law,
+        simd::Isa,
+        testing::{assert_same_bits, on_threads, reference::golden},
+    };
+
+    /// Reports and all weights after three steps of two commits each.
+    fn run(precision: Precision, seed: u64, isa: Isa) -> (Vec<CommitReport>, Vec<f32>) {
+        let model = Model::open(&golden::directory("llama-bf16")).expect("a golden checkpoint");
+        let trainable: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
+        let tuned = Tuned::new(model, Context::new(isa), trainable.clone());
+        let mut tuned = tuned.with_precision(precision, seed).expect("the base");
+        let mut reports = Vec::new();
+        for step in 0..3 {
+            tuned.begin_step(step);
+            for write in 0..2 {
+                let key = NoiseKey::new(5, step, Role::Dense, write);
+                let noise = |&id| (id, Direction::Dense { key, law: Law::Gaussian });
+                let set = Arc::new(DirectionSet::new(trainable.iter().map(noise)));
+                reports.push(tuned.commit(&Displacement::along(&set, 1e-4)).expect("an update"));
+            }
+        }
+        let weights = trainable.iter().map(|&id| tuned.inspect(id));
+        let values =
+            weights.flat_map(|it| (0..it.rows() * it.cols()).map(move |at| it.at(at / it.cols(), at % it.cols())));
+        (reports, values.collect())
+    }
+
+    #[test]
+    fn exact_precisions_commit_the_same_bits_and_native_others_on_any_instruction_set_and_threads() {
+        let (reports, exact) = run(Precision::F32, 1, Isa::fastest());
+        let (split_reports, split) = run(Precision::Split, 1, Isa::fastest());
+        assert_eq!(reports, split_reports);
+        assert_same_bits(&exact, &split, "bf16+16");
+        assert!(reports.iter().all(|report| report.update_rms > 0.0 && report.rounding_rms == 0.0), "{reports:?}");
+
+        let (reports, native) = run(Precision::Native, 1, Isa::fastest());
+        // Weights of about 0.02 have steps of about 1e-4 in bf16: rounding is as large as the update.
+        assert!(reports.iter().all(|report| report.rounding_rms > 0.1 * report.update_rms), "{reports:?}");
+        for isa in Isa::available() {
+            let (found, values) = on_threads(3, || run(Precision::Native, 1, isa));
+            assert_eq!(found, reports, "{isa}");
+            assert_same_bits(&values, &native, format_args!("{isa}"));
+        }
+        assert_ne!(run(Precision::Native, 2, Isa::fastest()).1, native);
+    }
+
+    #[test]
+    fn each_commit_of_a_step_rounds_by_its_own_noise() {
+        let model = Model::open(&golden::directory("llama-bf16")).expect("a golden checkpoint");
+        let id = model.store().params().find("lm_head.weight").expect("a matrix");
+        let mut tuned = Tuned::new(model, Context::new(Isa::fastest()), vec![id]);
+        let mut after = |step, write| {
+            tuned.model.store_mut().tune(&[id], Precision::Native).expect("the base");
+            tuned.begin_step(step);
+            tuned.rounding.probe = write;
+            let values: Arc<[f32]> = vec![1e-4; tuned.params()[id].elements()].into();
+            let set = Arc::new(DirectionSet::new([(id, Direction::Explicit(values))]));
+            tuned.commit(&Displacement::along(&set, 1.0)).expect("an update");
+            assert_eq!(tuned.rounding.probe, write + 1);
+            (0..32).map(|col| tuned.inspect(id).at(0, col)).collect::<Vec<_>>()
+        };
+        let first = after(0, 0);
+        assert_eq!(after(0, 0), first);
+        assert_ne!(after(0, 1), first);
+        assert_ne!(after(1, 0), first);
     }
 }

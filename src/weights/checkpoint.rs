@@ -182,6 +182,20 @@ impl<'a> Tensor<'a> {
         &self.file.bytes()[self.entry.bytes.clone()]
     }
 
+    /// Reads its bytes from byte `first` on from the file itself: what is read so does not stay in memory, as pages of
+    /// the mapping would.
+    ///
+    /// # Errors
+    /// [`WeightsError::Changed`] if the file has become shorter, [`WeightsError::Read`] if it cannot be read.
+    ///
+    /// # Panics
+    /// If the tensor ends before `bytes` is full.
+    pub fn read(&self, first: usize, bytes: &mut [u8]) -> Result<(), WeightsError> {
+        let range = &self.entry.bytes;
+        assert!(first + bytes.len() <= range.len(), "bytes {first}.. of a tensor of {}", range.len());
+        self.file.read(range.start + first, bytes)
+    }
+
     /// The tensor as a weight `[rows, cols]`, as it lies in the file.
     ///
     /// # Errors

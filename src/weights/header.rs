@@ -44,6 +44,16 @@ impl StoredType {
             StoredType::Other(other) => other.bitsize(),
         }
     }
+
+    /// The type, if it is one that is computed with.
+    pub fn computed(self) -> Option<DType> {
+        match self {
+            StoredType::F32 => Some(DType::F32),
+            StoredType::Bf16 => Some(DType::BF16),
+            StoredType::F16 => Some(DType::F16),
+            StoredType::Other(_) => None,
+        }
+    }
 }
 
 impl From<DType> for StoredType {

@@ -11,7 +11,10 @@
 use std::{
     fs::{File, Metadata},
     ops::Range,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     ptr,
     sync::{
@@ -49,6 +52,7 @@ impl Identity {
 pub struct Mapping {
     path: PathBuf,
     identity: Identity,
+    file: File,
     map: Mmap,
     watched: &'static Watched,
 }
@@ -71,7 +75,7 @@ impl Mapping {
         // bytes are valid values of the types that this floor reads.
         let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(failed)?;
         let watched = Watched::add(path, map.as_ptr_range());
-        Ok(Mapping { path: path.to_owned(), identity: Identity::of(&metadata), map, watched })
+        Ok(Mapping { path: path.to_owned(), identity: Identity::of(&metadata), file, map, watched })
     }
 
     /// The file's path.
@@ -97,6 +101,19 @@ impl Mapping {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Reads the bytes from `first` on past the mapping, which brings none of its pages into memory.
+    ///
+    /// # Errors
+    /// [`WeightsError::Changed`] if the file ends before `bytes` is full, [`WeightsError::Read`] if it cannot be read.
+    pub fn read(&self, first: usize, bytes: &mut [u8]) -> Result<(), WeightsError> {
+        self.file.read_exact_at(bytes, first as u64).map_err(|source| match source.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                WeightsError::Changed { path: self.path.clone(), what: "it ends too early" }
+            }
+            _ => WeightsError::Read { path: self.path.clone(), source },
+        })
     }
 
     /// The file as it was when it was mapped.

@@ -3,7 +3,8 @@
 //! *What it is.* [`Checkpoint`] opens an unmodified Hugging Face directory, one safetensors file or
 //! several behind an index, and answers tensors by name; `header` is our stricter reading of the
 //! format, `mapping` the only place that maps a file. [`Export`] writes such a directory, whole or not at
-//! all; [`gguf`] makes one of a llama.cpp file; [`tuned`] writes down, reads back and names what training made.
+//! all; [`gguf`] makes one of a llama.cpp file. [`Store`] lends what a model is made of, private copies of what is
+//! trained among it, in a [`Precision`]; [`tuned`] writes down, reads back and names what training made.
 //!
 //! *What it is not.* It knows no architecture: which tensors there should be, and of which shape, is
 //! for `model`. It never reads pickle, and never writes where it reads.
@@ -19,6 +20,9 @@ pub mod gguf;
 pub mod header;
 pub mod index;
 mod mapping;
+mod precision;
+mod private;
+mod rounding;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -29,4 +33,6 @@ pub use error::{HeaderProblem, IndexProblem, SnapshotProblem, WeightsError};
 pub use export::{COMPANIONS, Export, TensorPlan, TensorSink};
 pub use header::{Entry, StoredType};
 pub use mapping::{Identity, Mapping};
-pub use store::Store;
+pub use precision::Precision;
+pub use private::Change;
+pub use store::{Footprint, Store};

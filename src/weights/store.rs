@@ -1,13 +1,14 @@
-//! The values of a model's parameters: as they lie in the checkpoint, or private f32 copies of those that are trained.
+//! The values of a model's parameters: as they lie in the checkpoint, or private copies of those that are trained.
 //!
 //! *What it is not.* It does not know what a parameter is for. *What must stay true*: the checkpoint is never written;
 //! whoever reads through a store reads one consistent state, because writing needs it exclusively (contract C3).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
-use super::{Checkpoint, WeightsError};
+use super::{Change, Checkpoint, Precision, WeightsError, private::Private};
 use crate::{
     direction::{Param, ParamId, ParamTable},
+    noise::{NoiseKey, Role},
     tensor::{DType, WeightRef},
 };
 
@@ -16,8 +17,18 @@ use crate::{
 pub struct Store {
     params: ParamTable,
     checkpoint: Option<Checkpoint>,
+    precision: Precision,
     /// Trained tensors, and all vectors (norms and biases are read in f32).
-    own: BTreeMap<ParamId, Vec<f32>>,
+    private: BTreeMap<ParamId, Private>,
+}
+
+/// Memory that the values of parameters take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Read through the mapping of the checkpoint: in memory as far as there is room, and never written.
+    pub mapped: u64,
+    /// Private copies.
+    pub private: u64,
 }
 
 impl Store {
@@ -27,28 +38,50 @@ impl Store {
     /// [`WeightsError`] naming the first tensor that is missing, of another shape, or stored in a type that is not
     /// computed with.
     pub fn open(checkpoint: Checkpoint, params: ParamTable) -> Result<Store, WeightsError> {
-        let mut own = BTreeMap::new();
+        let mut private = BTreeMap::new();
         for (id, param) in params.iter() {
             let tensor = checkpoint.tensor(param.name())?;
             match *param.shape() {
                 [rows, cols] => drop(tensor.weight(rows, cols)?),
-                ref shape => drop(own.insert(id, tensor.values(shape)?.into_owned())),
+                ref shape => {
+                    let values = tensor.values(shape)?.into_owned();
+                    private.insert(id, Private::from_f32((1, values.len()), values));
+                }
             }
         }
-        Ok(Store { params, checkpoint: Some(checkpoint), own })
+        Ok(Store { params, checkpoint: Some(checkpoint), precision: Precision::F32, private })
     }
 
-    /// Parameters without a checkpoint: `values` answers those of each.
+    /// Parameters without a checkpoint, kept as f32 in every precision: `values` answers those of each.
     ///
     /// # Panics
     /// If `values` answers too few or too many.
     pub fn in_memory(params: ParamTable, mut values: impl FnMut(&Param) -> Vec<f32>) -> Store {
-        let own = params.iter().map(|(id, param)| {
+        let private = params.iter().map(|(id, param)| {
             let values = values(param);
             assert_eq!(values.len(), param.elements(), "values of {:?} {:?}", param.name(), param.shape());
-            (id, values)
+            (id, Private::from_f32((param.rows(), param.cols()), values))
         });
-        Store { own: own.collect(), checkpoint: None, params }
+        Store { private: private.collect(), checkpoint: None, precision: Precision::F32, params }
+    }
+
+    /// Makes private copies of the parameters `tuned` as the checkpoint has them, to be kept in `precision`: what was
+    /// written to them before is forgotten. Without a checkpoint nothing changes.
+    ///
+    /// Tensors are read from the file one by one, not through its mapping, so that nothing of them stays in memory twice:
+    /// do this before anything is computed.
+    ///
+    /// # Errors
+    /// [`WeightsError::Changed`], [`WeightsError::Read`] naming the file.
+    pub fn tune(&mut self, tuned: &[ParamId], precision: Precision) -> Result<(), WeightsError> {
+        if self.checkpoint.is_some() {
+            self.precision = precision;
+            for &id in tuned {
+                let copy = self.copy(id)?;
+                self.private.insert(id, copy);
+            }
+        }
+        Ok(())
     }
 
     /// The parameters.
@@ -59,14 +92,40 @@ impl Store {
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoint.as_ref()
     }
+    /// How trained parameters are kept.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The type in which the values of a tuned parameter are kept, and in which they are written down.
+    pub fn tuned_type(&self, id: ParamId) -> DType {
+        self.tuned_type_in(id, self.precision)
+    }
+
+    /// What the parameters take if `tuned` are kept in `precision`.
+    pub fn footprint(&self, tuned: &[ParamId], precision: Precision) -> Footprint {
+        let mut footprint = Footprint::default();
+        for (id, param) in self.params.iter() {
+            let elements = param.elements() as u64;
+            let is_vector = param.shape().len() == 1;
+            if is_vector || self.checkpoint.is_none() {
+                footprint.private += elements * DType::F32.size() as u64;
+            } else if tuned.contains(&id) {
+                footprint.private += elements * self.tuned_type_in(id, precision).size() as u64;
+            } else {
+                footprint.mapped += elements * self.stored(id).size() as u64;
+            }
+        }
+        footprint
+    }
 
     /// A matrix `[rows, cols]` (a vector is one row), as it is stored.
     pub fn weight(&self, id: ParamId) -> WeightRef<'_> {
         let param = &self.params[id];
-        if let Some(values) = self.own.get(&id) {
-            return WeightRef::f32(values, param.rows(), param.cols());
+        if let Some(private) = self.private.get(&id) {
+            return private.weight();
         }
-        let checkpoint = self.checkpoint.as_ref().expect("a parameter is its own or mapped");
+        let checkpoint = self.checkpoint.as_ref().expect("a parameter is private or mapped");
         let tensor = checkpoint.find(param.name()).expect("`open` found every parameter");
         tensor.weight(param.rows(), param.cols()).expect("`open` checked every parameter")
     }
@@ -74,25 +133,34 @@ impl Store {
     /// The values of a vector.
     ///
     /// # Panics
-    /// If the parameter is a matrix that is not a private copy.
+    /// If the parameter is a matrix that is not kept as f32.
     pub fn vector(&self, id: ParamId) -> &[f32] {
-        &self.own[&id]
+        self.private[&id].as_f32().expect("vectors lie as f32")
     }
 
-    /// A private f32 copy of the parameter, made now if there is none yet: what training writes.
-    pub fn own(&mut self, id: ParamId) -> &mut [f32] {
-        if !self.own.contains_key(&id) {
-            let weight = self.weight(id);
-            let (rows, cols) = (weight.rows(), weight.cols());
-            let copy = (0..rows).flat_map(|row| (0..cols).map(move |col| weight.at(row, col))).collect();
-            self.own.insert(id, copy);
+    /// Has `change(row, values)` write every row of the parameter over, rows in any order and on many threads, and keeps
+    /// what comes out in the type of [`Store::tuned_type`]: exactly as f32, else rounded at random by `rounding`. Makes a
+    /// private copy if there is none yet.
+    ///
+    /// # Errors
+    /// As [`Store::tune`]; nothing has changed then.
+    ///
+    /// # Panics
+    /// If `rounding` is no key of [`Role::Rounding`].
+    pub fn update_rows(
+        &mut self,
+        id: ParamId,
+        rounding: NoiseKey,
+        change: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<Change, WeightsError> {
+        assert_eq!(rounding.role, Role::Rounding, "the key of a rounding");
+        if !self.private.contains_key(&id) {
+            let copy = self.copy(id)?;
+            self.private.insert(id, copy);
         }
-        self.own.get_mut(&id).expect("made above")
-    }
-
-    /// How the values of a tuned parameter are written down.
-    pub fn tuned_type(&self, _id: ParamId) -> DType {
-        DType::F32
+        let noise = rounding.tensor(self.params[id].noise_name());
+        let private = self.private.get_mut(&id).expect("made above");
+        Ok(private.update_rows(&noise, change))
     }
 
     /// Gives a parameter other values, as [`Store::tuned_type`] writes them down.
@@ -100,9 +168,13 @@ impl Store {
     /// # Panics
     /// If they are too few or too many.
     pub(super) fn load(&mut self, id: ParamId, bytes: &[u8]) {
-        let values: Vec<f32> = bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect();
-        assert_eq!(bytes.len(), 4 * self.params[id].elements(), "bytes of {:?}", self.params[id].name());
-        self.own.insert(id, values);
+        let mut private = self.empty(id);
+        let filled = private.fill(self.tuned_type(id), |first, piece| {
+            piece.copy_from_slice(&bytes[first..first + piece.len()]);
+            Ok::<(), Infallible>(())
+        });
+        let Ok(()) = filled;
+        self.private.insert(id, private);
     }
 
     /// Checks that the files underneath are still those that were opened.
@@ -112,4 +184,33 @@ impl Store {
     pub fn check_unchanged(&self) -> Result<(), WeightsError> {
         self.checkpoint.as_ref().map_or(Ok(()), Checkpoint::check_unchanged)
     }
+
+    /// A private copy of the parameter as the checkpoint has it.
+    fn copy(&self, id: ParamId) -> Result<Private, WeightsError> {
+        let checkpoint = self.checkpoint.as_ref().expect("a parameter is private or mapped");
+        let tensor = checkpoint.find(self.params[id].name()).expect("`open` found every parameter");
+        let mut private = self.empty(id);
+        private.fill(self.stored(id), |first, piece| tensor.read(first, piece))?;
+        Ok(private)
+    }
+
+    /// Zeros in the place of a tuned parameter.
+    fn empty(&self, id: ParamId) -> Private {
+        let param = &self.params[id];
+        Private::zeros((param.rows(), param.cols()), param.shape().len() == 1, self.tuned_type(id))
+    }
+
+    /// The type in which the checkpoint has the parameter.
+    fn stored(&self, id: ParamId) -> DType {
+        let Some(checkpoint) = &self.checkpoint else { return DType::F32 };
+        let tensor = checkpoint.find(self.params[id].name()).expect("`open` found every parameter");
+        tensor.dtype().computed().expect("`open` checked every parameter")
+    }
+
+    fn tuned_type_in(&self, id: ParamId, precision: Precision) -> DType {
+        precision.keeps(self.stored(id))
+    }
 }
+
+#[cfg(test)]
+mod tests;

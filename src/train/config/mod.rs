@@ -30,6 +30,7 @@ use crate::{
     journal::{MAX_CONFIG_BYTES, Sha256Digest},
     kernels::Profile,
     objective::Criterion,
+    weights::Precision,
 };
 
 /// The longest run file that is read, and the longest resolved one: a journal carries it.
@@ -70,21 +71,6 @@ pub struct RunConfig {
     pub optimizer: OptimizerConfig,
     /// For how long, and what is measured on the way.
     pub train: LoopConfig,
-}
-
-/// How trained tensors are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub enum Precision {
-    /// f32.
-    #[default]
-    #[serde(rename = "f32")]
-    F32,
-    /// The checkpoint's 16 bits and the 16 below them: together an exact f32.
-    #[serde(rename = "bf16+16")]
-    Split,
-    /// The checkpoint's own type, rounded at random.
-    #[serde(rename = "native")]
-    Native,
 }
 
 /// The section `[data]`.

@@ -11,8 +11,7 @@ use serde_json::{Map, Value};
 use super::{bytes, digest, plan};
 use crate::{
     direction::ParamId,
-    tensor::DType,
-    weights::{Checkpoint, Export, Store, Tensor, TensorPlan, WeightsError},
+    weights::{Checkpoint, Export, Precision, Store, Tensor, TensorPlan, WeightsError},
 };
 
 /// Bytes of the largest configuration that is read, as for a model that is opened.
@@ -42,10 +41,11 @@ pub fn export(store: &Store, tuned: &[ParamId], source: &Path, target: &Path) ->
         Some(id) => bytes(store, id, |block| sink.put(block)),
         None => sink.put(checkpoint.tensor(&plans[index].name)?.bytes()),
     })?;
-    if tuned.iter().any(|&id| store.tuned_type(id) == DType::F32) {
-        export.write_json("config.json", &in_f32(&source.join("config.json"))?)?;
-    } else {
-        export.copy_file(source, "config.json")?;
+    match store.precision() {
+        Precision::Native => drop(export.copy_file(source, "config.json")?),
+        Precision::F32 | Precision::Split => {
+            export.write_json("config.json", &in_f32(&source.join("config.json"))?)?;
+        }
     }
     export.copy_companions(source)?;
     let digest = digest(store, tuned);

@@ -20,7 +20,7 @@ pub use snapshot::{Snapshot, StateTensor, StateValues, facts, read, write};
 
 use std::convert::Infallible;
 
-use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16, slice::HalfFloatSliceExt, vec::HalfFloatVecExt};
 use sha2::{Digest, Sha256};
 
 use super::{Store, StoredType, TensorPlan};
@@ -83,11 +83,15 @@ fn hex(digest: &[u8; 32]) -> String {
 
 /// Hands on the bytes that a tuned tensor has in a file, row by row, little-endian, in blocks.
 fn bytes<E>(store: &Store, id: ParamId, mut put: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-    let DType::F32 = store.tuned_type(id) else { unreachable!("tuned tensors are f32") };
-    match store.weight(id) {
-        WeightRef::F32(values, ..) => put(bytemuck::cast_slice(values)),
-        WeightRef::Bf16(values, ..) => widened(values, put),
-        WeightRef::F16(values, ..) => widened(values, put),
+    match (store.weight(id), store.tuned_type(id)) {
+        (WeightRef::F32(values, ..), DType::F32) => put(bytemuck::cast_slice(values)),
+        (WeightRef::Bf16(values, ..), DType::BF16) => put(bytemuck::cast_slice(values)),
+        (WeightRef::F16(values, ..), DType::F16) => put(bytemuck::cast_slice(values)),
+        (WeightRef::Bf16(values, ..), _) => widened(values, put),
+        (WeightRef::F16(values, ..), _) => widened(values, put),
+        // A vector: every value has the narrow type.
+        (WeightRef::F32(values, ..), DType::BF16) => put(bytemuck::cast_slice(&Vec::<bf16>::from_f32_slice(values))),
+        (WeightRef::F32(values, ..), DType::F16) => put(bytemuck::cast_slice(&Vec::<f16>::from_f32_slice(values))),
     }
 }
 

@@ -1,0 +1,180 @@
+//! The private copy of one parameter: what training writes.
+//!
+//! *What it is not.* It knows no file and no name. *What must stay true*: how rows are shared between threads changes no
+//! bit; every value is one that the kept type has; a NaN is the canonical one.
+
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+use rayon::prelude::*;
+
+use super::rounding;
+use crate::{
+    noise::{BLOCK_COLUMNS, TensorNoise},
+    tensor::{DType, WeightRef},
+};
+
+/// What an update did to a parameter: sums over all its values, a chain over each row and then one over rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Change {
+    /// Of the squared changes that were asked for.
+    pub squares: f64,
+    /// Of the squared changes that rounding made on top: 0 where values are kept as f32.
+    pub rounding_squares: f64,
+}
+
+/// The values of a parameter.
+#[derive(Debug)]
+pub(super) struct Private {
+    rows: usize,
+    cols: usize,
+    values: Values,
+    /// The type that every value has. Vectors are computed with in f32, so that is how they lie, whatever this says.
+    kept: DType,
+}
+
+#[derive(Debug)]
+enum Values {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+    F16(Vec<f16>),
+}
+
+impl Private {
+    /// A matrix, or a vector of one row, of zeros, kept as `kept`.
+    pub(super) fn zeros((rows, cols): (usize, usize), is_vector: bool, kept: DType) -> Private {
+        let elements = rows * cols;
+        let values = match kept {
+            DType::BF16 if !is_vector => Values::Bf16(vec![bf16::ZERO; elements]),
+            DType::F16 if !is_vector => Values::F16(vec![f16::ZERO; elements]),
+            _ => Values::F32(vec![0.0; elements]),
+        };
+        Private { rows, cols, values, kept }
+    }
+
+    /// These values, kept as f32.
+    pub(super) fn from_f32((rows, cols): (usize, usize), values: Vec<f32>) -> Private {
+        Private { rows, cols, values: Values::F32(values), kept: DType::F32 }
+    }
+
+    /// As a matmul reads it.
+    pub(super) fn weight(&self) -> WeightRef<'_> {
+        match &self.values {
+            Values::F32(values) => WeightRef::f32(values, self.rows, self.cols),
+            Values::Bf16(values) => WeightRef::bf16(values, self.rows, self.cols),
+            Values::F16(values) => WeightRef::f16(values, self.rows, self.cols),
+        }
+    }
+
+    /// The values, if they lie as f32.
+    pub(super) fn as_f32(&self) -> Option<&[f32]> {
+        match &self.values {
+            Values::F32(values) => Some(values),
+            Values::Bf16(_) | Values::F16(_) => None,
+        }
+    }
+
+    /// Takes the values from their bytes in a file of type `stored`, which `read(first, bytes)` brings: those from byte
+    /// `first` on. They are brought in pieces where they have to be widened.
+    pub(super) fn fill<E>(
+        &mut self,
+        stored: DType,
+        mut read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match (&mut self.values, stored) {
+            (Values::F32(values), DType::F32) => read(0, bytemuck::cast_slice_mut(values)),
+            (Values::Bf16(values), DType::BF16) => read(0, bytemuck::cast_slice_mut(values)),
+            (Values::F16(values), DType::F16) => read(0, bytemuck::cast_slice_mut(values)),
+            (Values::F32(values), DType::BF16) => widened::<bf16, E>(values, bf16::ZERO, read),
+            (Values::F32(values), DType::F16) => widened::<f16, E>(values, f16::ZERO, read),
+            (Values::Bf16(_) | Values::F16(_), stored) => unreachable!("{stored} is no {}", self.kept),
+        }
+    }
+
+    /// Has `change(row, values)` write every row over, in any order, and keeps what comes out: as it is, or rounded at
+    /// random by `noise` to the kept type.
+    pub(super) fn update_rows(&mut self, noise: &TensorNoise, change: impl Fn(usize, &mut [f32]) + Sync) -> Change {
+        let cols = self.cols;
+        match (&mut self.values, self.kept) {
+            (Values::F32(values), DType::F32) => update(values, cols, None, |x, _| x, change),
+            (Values::F32(values), DType::BF16) => {
+                update(values, cols, Some(noise), |x, draw| rounding::to_bf16(x, draw).to_f32(), change)
+            }
+            (Values::F32(values), DType::F16) => {
+                update(values, cols, Some(noise), |x, draw| rounding::to_f16(x, draw).to_f32(), change)
+            }
+            (Values::Bf16(values), _) => update(values, cols, Some(noise), rounding::to_bf16, change),
+            (Values::F16(values), _) => update(values, cols, Some(noise), rounding::to_f16, change),
+        }
+    }
+}
+
+/// Reads halves in pieces and widens them into `values`.
+fn widened<T: bytemuck::Pod, E>(
+    values: &mut [f32],
+    zero: T,
+    mut read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+) -> Result<(), E>
+where
+    [T]: HalfFloatSliceExt,
+{
+    /// Values of a piece: 128 KB to read, in a cache still when they are widened.
+    const PIECE: usize = 1 << 16;
+    let mut piece = vec![zero; PIECE.min(values.len())];
+    let mut first = 0;
+    for values in values.chunks_mut(PIECE) {
+        let piece = &mut piece[..values.len()];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(piece);
+        read(first, bytes)?;
+        first += bytes.len();
+        piece.convert_to_f32_slice(values);
+    }
+    Ok(())
+}
+
+/// [`Private::update_rows`] for one way that values lie. Column `j` of a row is rounded by draw `j` of its noise.
+fn update<T: Copy + Into<f32> + Send>(
+    values: &mut [T],
+    cols: usize,
+    noise: Option<&TensorNoise>,
+    round: impl Fn(f32, u32) -> T + Sync,
+    change: impl Fn(usize, &mut [f32]) + Sync,
+) -> Change {
+    let rows: Vec<_> = values.chunks_exact_mut(cols).enumerate().collect();
+    let buffers = || (vec![0.0; cols], vec![0; if noise.is_some() { cols } else { 0 }]);
+    let changes: Vec<Change> = rows
+        .into_par_iter()
+        .map_init(buffers, |(new, draws), (row, values)| {
+            new.iter_mut().zip(&*values).for_each(|(new, &old)| *new = old.into());
+            change(row, new);
+            if let Some(noise) = noise {
+                fill_draws(noise, row, draws);
+            }
+            let mut sum = Change::default();
+            for (at, (value, new)) in values.iter_mut().zip(&*new).enumerate() {
+                let wanted = if new.is_nan() { f32::NAN } else { *new };
+                let (old, kept) = ((*value).into(), round(wanted, draws.get(at).copied().unwrap_or_default()));
+                sum.squares = squared(wanted, old, sum.squares);
+                sum.rounding_squares = squared(kept.into(), wanted, sum.rounding_squares);
+                *value = kept;
+            }
+            sum
+        })
+        .collect();
+    changes.into_iter().fold(Change::default(), |sum, row| Change {
+        squares: sum.squares + row.squares,
+        rounding_squares: sum.rounding_squares + row.rounding_squares,
+    })
+}
+
+/// `sum` and the square of a difference.
+fn squared(new: f32, old: f32, sum: f64) -> f64 {
+    let change = f64::from(new) - f64::from(old);
+    change.mul_add(change, sum)
+}
+
+/// The draws of a row of noise, in the order of columns.
+fn fill_draws(noise: &TensorNoise, row: usize, draws: &mut [u32]) {
+    for (block, draws) in draws.chunks_mut(BLOCK_COLUMNS).enumerate() {
+        let mut generator = noise.generator(row as u64, block);
+        draws.fill_with(|| rand_pcg::rand_core::Rng::next_u32(&mut generator));
+    }
+}
