@@ -14,9 +14,8 @@ use super::{Direction, Displacement, Param, ParamId, fuse};
 use crate::{
     kernels::{
         Context,
-        cross_entropy::{Sums, Targets},
         elementwise::{self, Store},
-        embedding, head, matmul,
+        embedding, matmul,
     },
     tensor::{MatMut, MatRef, WeightRef},
 };
@@ -61,13 +60,7 @@ impl<'a> Moves<'a> {
                 from = at + 1;
             }
         }
-        let (rows, cols) = (param.rows(), param.cols());
-        let dense = |direction: &'a Direction| match direction {
-            Direction::Dense { key, law } => fuse::Dense::Noise(key.tensor(param.noise_name()), *law),
-            Direction::Explicit(values) => fuse::Dense::Explicit(MatRef::new(values, rows, cols)),
-            Direction::Weights => fuse::Dense::Weights,
-        };
-        let directions = merged.iter().map(|(_, direction, _)| dense(direction)).collect();
+        let directions = merged.iter().map(|(_, direction, _)| fuse::Dense::of(direction, param)).collect();
         let coefficients = merged.into_iter().map(|(_, _, coefficients)| coefficients).collect();
         Moves { lanes: lanes.len(), directions, coefficients }
     }
@@ -106,22 +99,6 @@ impl<'a> Moves<'a> {
             Stored::OutIn => matmul::forward(cx, x, &operand, bias, y),
             Stored::InOut => matmul::forward_transposed(cx, x, &operand, bias, y),
         });
-    }
-
-    /// The loss of every lane whose logits are `x Wᵀ (+ bias)`, block of rows by block of rows: one answer a lane, or
-    /// one for all rows where nothing moves the weight. Shapes as in [`head::forward`].
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    pub fn losses(
-        &self,
-        cx: &Context,
-        x: MatRef<'_>,
-        weight: WeightRef<'_>,
-        bias: Option<&[f32]>,
-        targets: &Targets<'_>,
-    ) -> Vec<Sums> {
-        self.operand(weight, |operand| head::forward(cx, x, &operand, bias, targets))
     }
 
     /// Rows `ids` of the table in every lane: `y` `[lanes · ids.len(), D]`, or `[ids.len(), D]` where nothing moves it.
@@ -185,22 +162,13 @@ impl<'a> Moves<'a> {
 
     /// `out = fma(c, z[row], out)` for every term of `lane`; `out` comes as the stored row.
     fn displace_row(&self, cx: &Context, lane: usize, row: usize, out: &mut [f32]) {
-        let decays = self.directions.iter().any(|direction| matches!(direction, fuse::Dense::Weights));
-        let stored = if decays { out.to_vec() } else { Vec::new() };
+        let stored = out.to_vec();
         for (direction, coefficients) in self.directions.iter().zip(&self.coefficients) {
             let c = coefficients[lane];
             if c == 0.0 {
                 continue;
             }
-            match direction {
-                fuse::Dense::Noise(noise, law) => {
-                    let mut z = vec![0.0; out.len()];
-                    noise.fill(cx.isa, *law, row as u64..row as u64 + 1, 0..out.len(), &mut z);
-                    elementwise::axpy(cx, c, &z, out);
-                }
-                fuse::Dense::Explicit(values) => elementwise::axpy(cx, c, values.row(row), out),
-                fuse::Dense::Weights => elementwise::axpy(cx, c, &stored, out),
-            }
+            elementwise::axpy(cx, c, &direction.row(cx, row, &stored), out);
         }
     }
 }

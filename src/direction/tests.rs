@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    Coefficients, Direction, DirectionSet, Displacement, Moves, ParamTable, Stored,
+    Coefficients, Direction, DirectionSet, Displacement, Moves, ParamTable, Stored, Tangents,
     fuse::{Dense, Mask, Perturbed, Term},
     materialize,
 };
@@ -128,6 +128,72 @@ proptest! {
                 let expected = WeightRef::f32(&expected, rows, cols);
                 matmul::forward(&cx, x, &expected, None, MatMut::new(&mut plain, 3, rows));
                 assert_same_bits(&fused, &plain, "multiplied");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tangents_of_a_parameter_are_those_of_its_materialised_directions_bit_for_bit(
+        rows in prop::sample::select(vec![1_usize, 2, 15, 17, 40]),
+        cols in prop::sample::select(vec![1_usize, 7, 16, 33, 300]),
+        seed in any::<u64>(),
+        threads in prop::sample::select(vec![1, 3]),
+        profile in prop::sample::select(vec![Profile::StrictF32, Profile::StrictBf16]),
+    ) {
+        let mut table = ParamTable::new();
+        let (id, still) = (table.add("w", &[rows, cols]), table.add("s", &[1]));
+        let stored = values(rows * cols, seed);
+        let noise = Direction::Dense { key: NoiseKey::new(seed, 1, Role::Dense, 0), law: Law::Gaussian };
+        let explicit = Direction::Explicit(values(rows * cols, seed ^ 1).into());
+        let directions = [Some(noise), None, Some(Direction::Weights), Some(explicit)];
+        let set = |direction: &Option<Direction>| {
+            direction.clone().map_or_else(|| DirectionSet::new([(still, Direction::Weights)]), |z| DirectionSet::new([(id, z)]))
+        };
+        let (sets, groups) = (directions.each_ref().map(set), 1 + directions.len());
+        let tangents = Tangents::of(&sets, id, &table[id]);
+        let changes: Vec<_> =
+            directions.iter().map(|z| z.as_ref().map(|z| materialize::direction(z, &table[id], &stored))).collect();
+        let weight = WeightRef::f32(&stored, rows, cols);
+        for isa in Isa::available() {
+            let cx = Context::new(isa).with_profile(profile);
+            for direction in [Stored::OutIn, Stored::InOut] {
+                let (k, n) = if direction == Stored::OutIn { (cols, rows) } else { (rows, cols) };
+                let (m, x) = (3, values(groups * 3 * k, seed ^ 2));
+                let x = MatRef::new(&x, groups * m, k);
+                let mut fused = vec![0.0; groups * m * n];
+                on_threads(threads, || {
+                    tangents.linear(&cx, x, (weight, direction), MatMut::new(&mut fused, groups * m, n));
+                });
+                let transposed = |values: &[f32]| -> Vec<f32> {
+                    let at = |j: usize, l: usize| if direction == Stored::OutIn { j * k + l } else { l * n + j };
+                    (0..n * k).map(|i| values[at(i / k, i % k)]).collect()
+                };
+                let own = transposed(&stored);
+                let own = WeightRef::f32(&own, n, k);
+                let mut plain = vec![0.0; groups * m * n];
+                matmul::forward(&cx, x.row_range(0..m), &own, None, MatMut::new(&mut plain[..m * n], m, n));
+                for (at, change) in changes.iter().enumerate() {
+                    let (rows, values) = ((at + 1) * m..(at + 2) * m, x.row_range(0..m));
+                    let change = change.as_deref().map(transposed);
+                    let change = change.as_deref().map(|change| WeightRef::f32(change, n, k));
+                    let y = MatMut::new(&mut plain[rows.start * n..rows.end * n], m, n);
+                    backward::tangent(&cx, (values, Some(x.row_range(rows))), (&own, change.as_ref()), None, y);
+                }
+                assert_same_bits(&fused, &plain, format_args!("{isa} {profile} {rows}x{cols} {direction:?}"));
+            }
+            let ids: Vec<u32> = (0..rows as u32).rev().collect();
+            let mut gathered = vec![f32::NAN; groups * rows * cols];
+            on_threads(threads, || {
+                tangents.gather(&cx, weight, &ids, MatMut::new(&mut gathered, groups * rows, cols));
+            });
+            let zeros = vec![0.0; rows * cols];
+            let all = std::iter::once(&stored).chain(changes.iter().map(|change| change.as_ref().unwrap_or(&zeros)));
+            let expected: Vec<f32> = all.flat_map(|values| values.rchunks(cols).flatten().copied()).collect();
+            assert_same_bits(&gathered, &expected, format_args!("{isa}, gathered"));
+            if rows == 1 {
+                for (found, expected) in tangents.values(&cx, &stored).iter().zip(&changes) {
+                    prop_assert_eq!(found.as_deref(), expected.as_deref());
+                }
             }
         }
     }

@@ -12,9 +12,11 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use super::{LabelError, Learnt, OptionBatch, Options, Scores, WordBatch, Words};
 use crate::{
-    direction::Displacement,
+    direction::{DirectionSet, Displacement},
     kernels::Context,
     model::{ArchSpec, Model, ModelError},
     task::{Encoded, Example, Objective, Place, Sequence},
@@ -180,17 +182,51 @@ impl Examples {
         numbers: &[usize],
         lanes: &[Displacement],
     ) -> Result<Vec<Scores>, ModelError> {
+        match self.batch(model, numbers) {
+            Scored::Continuations(batch) => batch.score(model, cx, lanes),
+            Scored::Words(batch) => batch.score(model, cx, lanes),
+        }
+    }
+
+    /// What `model` makes of the examples `numbers` at θ, and the exact derivative of each one's loss along each of
+    /// `along`, from one pass over the weights.
+    ///
+    /// # Errors
+    /// As [`Examples::score`].
+    ///
+    /// # Panics
+    /// As [`Examples::score`].
+    pub fn slopes(
+        &self,
+        model: &Model,
+        cx: &Context,
+        numbers: &[usize],
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Scores, Vec<Vec<f64>>), ModelError> {
+        match self.batch(model, numbers) {
+            Scored::Continuations(batch) => batch.slopes(model, cx, along),
+            Scored::Words(batch) => batch.slopes(model, cx, along),
+        }
+    }
+
+    fn batch(&self, model: &Model, numbers: &[usize]) -> Scored {
         const CHECKED: &str = "`new` checked every example";
         match &self.form {
             Form::Continuations(examples, learnt) => {
                 let examples = chosen(examples, numbers);
-                OptionBatch::new(model.spec(), &examples, *learnt).expect(CHECKED).score(model, cx, lanes)
+                Scored::Continuations(OptionBatch::new(model.spec(), &examples, *learnt).expect(CHECKED))
             }
             Form::Words(examples) => {
-                WordBatch::new(model.spec(), &chosen(examples, numbers)).expect(CHECKED).score(model, cx, lanes)
+                Scored::Words(WordBatch::new(model.spec(), &chosen(examples, numbers)).expect(CHECKED))
             }
         }
     }
+}
+
+/// Some examples as one batch.
+enum Scored {
+    Continuations(OptionBatch),
+    Words(WordBatch),
 }
 
 fn chosen<T: Clone>(examples: &[T], numbers: &[usize]) -> Vec<T> {
