@@ -63,6 +63,14 @@ impl Case {
         Arc::new(DirectionSet::new(self.model.store().params().iter().map(|(id, _)| (id, z.clone()))))
     }
 
+    /// A direction of every parameter by thin factors.
+    fn low_rank(&self) -> Arc<DirectionSet> {
+        let factor = |rows: usize| (0..rows * 3).map(|i| (i * 7 % 13) as f32 * 0.125 - 0.75).collect();
+        let params = self.model.store().params().iter();
+        let z = |rows, cols| Direction::LowRank { left: factor(rows), right: factor(cols), rank: 3 };
+        Arc::new(DirectionSet::new(params.map(|(id, param)| (id, z(param.rows(), param.cols())))))
+    }
+
     /// One direction of a single parameter for each of them.
     fn singles(&self) -> Vec<Arc<DirectionSet>> {
         let single = |(id, param): (_, &zofo::direction::Param)| {
@@ -153,12 +161,13 @@ fn scale(case: &Case, along: &DirectionSet, tokens: &[u32]) -> f64 {
 #[test]
 fn slopes_are_the_derivatives_of_the_reference_in_every_family() {
     for case in Case::all() {
-        let mut along = vec![case.noise(0), case.explicit(&case.quarters(5))];
+        let mut along = vec![case.noise(0), case.explicit(&case.quarters(5)), case.low_rank()];
+        let whole = along.len();
         along.extend(case.singles());
         let found = case.slopes(&Context::new(Isa::fastest()), &along);
         for (at, (direction, found)) in along.iter().zip(&found.slopes).enumerate() {
-            // One sequence and two for each single parameter, all for the whole directions.
-            for (i, sequence) in case.sequences.iter().enumerate().take(if at < 2 { usize::MAX } else { 2 }) {
+            // Two sequences for each single parameter, all for the whole directions.
+            for (i, sequence) in case.sequences.iter().enumerate().take(if at < whole { usize::MAX } else { 2 }) {
                 let curve =
                     |t: f64| vec![case.losses_of(sequence, &case.reference(direction, t * REACH, &sequence.tokens))];
                 let estimate = directional_derivative(1e-14, curve)[0];
@@ -205,7 +214,7 @@ fn instruction_sets_threads_and_company_change_no_bit_and_the_loss_is_that_of_a_
         let (cx, name) = (Context::new(Isa::fastest()), case.name);
         // The last directions begin with later layers than the first, so that groups of rows join on the way.
         let mut along = case.singles();
-        along.push(case.noise(0));
+        along.extend([case.noise(0), case.low_rank()]);
         let half = along.len() / 2;
         along.rotate_left(half);
         let expected = case.slopes(&cx, &along);
@@ -260,7 +269,7 @@ fn choice(scores: &[f64], gold: usize) -> f64 {
 fn slopes_of_chosen_continuations_are_those_of_the_reference_and_the_same_alone() {
     for name in ["llama", "gpt2", "opt"] {
         let (case, cx) = (Case::open(name), Context::new(Isa::fastest()));
-        let (examples, along) = (options(&case), [case.noise(0), case.explicit(&case.quarters(5)), Arc::default()]);
+        let (examples, along) = (options(&case), [case.noise(0), case.low_rank(), Arc::default()]);
         let slopes = |examples: &[Options]| {
             OptionBatch::new(case.spec(), examples, Learnt::Choice)
                 .expect("a batch")
@@ -308,7 +317,7 @@ fn slopes_of_label_words_are_those_of_the_reference_and_the_same_alone() {
             Words { ids: sequence.tokens.clone(), position, words, gold: i % 2 }
         };
         let examples: Vec<Words> = case.sequences.iter().enumerate().map(example).collect();
-        let along = [case.noise(0), case.explicit(&case.quarters(5)), Arc::default()];
+        let along = [case.noise(0), case.low_rank(), Arc::default()];
         let slopes = |examples: &[Words]| {
             WordBatch::new(case.spec(), examples).expect("a batch").slopes(&case.model, &cx, &along).expect("slopes")
         };

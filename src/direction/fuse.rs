@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Direction, Param};
 use crate::{
     kernels::{
         Context,
@@ -25,20 +24,8 @@ pub enum Dense<'a> {
 }
 
 impl<'a> Dense<'a> {
-    /// A parameter's direction.
-    ///
-    /// # Panics
-    /// If explicit values have not the parameter's shape.
-    pub fn of(direction: &'a Direction, param: &Param) -> Self {
-        match direction {
-            Direction::Dense { key, law } => Dense::Noise(key.tensor(param.noise_name()), *law),
-            Direction::Explicit(values) => Dense::Explicit(MatRef::new(values, param.rows(), param.cols())),
-            Direction::Weights => Dense::Weights,
-        }
-    }
-
     /// Its row `row`, where `stored` is that of the weight.
-    pub fn row<'z>(self, cx: &Context, row: usize, stored: &'z [f32]) -> Cow<'z, [f32]>
+    pub(super) fn row<'z>(self, cx: &Context, row: usize, stored: &'z [f32]) -> Cow<'z, [f32]>
     where
         'a: 'z,
     {

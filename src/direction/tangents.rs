@@ -10,7 +10,10 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::{DirectionSet, Param, ParamId, Stored, fuse};
+use super::{
+    DirectionSet, Param, ParamId, Stored, fuse,
+    thin::{self, Part, PartRows},
+};
 use crate::{
     kernels::{Context, elementwise::Store, embedding, matmul},
     tensor::{MatMut, MatRef, WeightRef},
@@ -19,16 +22,16 @@ use crate::{
 /// One parameter's change along each of several directions.
 #[derive(Clone, Debug)]
 pub struct Tangents<'a> {
-    changes: Vec<Option<fuse::Dense<'a>>>,
+    changes: Vec<Option<Part<'a>>>,
 }
 
 impl<'a> Tangents<'a> {
     /// How parameter `id` changes along each of `sets`.
     ///
     /// # Panics
-    /// If explicit values have not the parameter's shape.
+    /// If explicit values or factors have not the parameter's shape.
     pub fn of(sets: impl IntoIterator<Item = &'a DirectionSet>, id: ParamId, param: &Param) -> Self {
-        let change = |set: &'a DirectionSet| set.get(id).map(|direction| fuse::Dense::of(direction, param));
+        let change = |set: &'a DirectionSet| set.get(id).map(|direction| Part::of(direction, param));
         Tangents { changes: sets.into_iter().map(change).collect() }
     }
 
@@ -50,14 +53,17 @@ impl<'a> Tangents<'a> {
     pub fn linear(&self, cx: &Context, x: MatRef<'_>, (weight, stored): (WeightRef<'_>, Stored), mut y: MatMut<'_>) {
         let (rows, groups) = (x.rows(), self.groups());
         assert_eq!(rows % groups, 0, "x [{rows}, {}] has rows for {groups} groups", x.cols());
-        match stored {
-            Stored::OutIn => matmul::forward(cx, x, &weight, None, y.reborrow()),
-            Stored::InOut => matmul::forward_transposed(cx, x, &weight, None, y.reborrow()),
-        }
         let m = rows / groups;
-        for (at, &direction) in self.changes.iter().enumerate() {
-            let Some(direction) = direction else { continue };
-            let (change, values) = (fuse::Change { weight, direction }, x.row_range(0..m));
+        let values = x.row_range(0..m);
+        let thin = |change: &Option<Part<'a>>| match change {
+            Some(Part::Thin(factors)) => vec![(1.0, *factors)],
+            _ => Vec::new(),
+        };
+        let thin: Vec<_> = std::iter::once(Vec::new()).chain(self.changes.iter().map(thin)).collect();
+        thin::linear(cx, x, (&weight, stored), &thin, |_| values, None, y.reborrow());
+        for (at, change) in self.changes.iter().enumerate() {
+            let Some(Part::Dense(direction)) = *change else { continue };
+            let change = fuse::Change { weight, direction };
             let own = y.row_range_mut((at + 1) * m..(at + 2) * m);
             match stored {
                 Stored::OutIn => matmul::accumulate(cx, values, &change, own),
@@ -76,14 +82,18 @@ impl<'a> Tangents<'a> {
         embedding::forward(cx, table, ids, 1.0, Store::Write, y.row_range_mut(0..ids.len()));
         let mut rows = y.into_rows();
         let values: Vec<&mut [f32]> = rows.by_ref().take(ids.len()).collect();
-        let changes: Vec<_> = rows.enumerate().collect();
-        changes.into_par_iter().for_each(|(at, out)| match self.changes[at / ids.len()] {
+        let (parts, changes): (Vec<_>, Vec<_>) = (self.rows(), rows.enumerate().collect());
+        changes.into_par_iter().for_each(|(at, out)| match &parts[at / ids.len()] {
             None => out.fill(0.0),
-            Some(direction) => {
+            Some(part) => {
                 let at = at % ids.len();
-                out.copy_from_slice(&direction.row(cx, ids[at] as usize, &*values[at]));
+                out.copy_from_slice(&part.row(cx, ids[at] as usize, &*values[at]));
             }
         });
+    }
+
+    fn rows(&self) -> Vec<Option<PartRows<'a>>> {
+        self.changes.iter().map(|change| change.map(Part::rows)).collect()
     }
 
     /// The change of a vector along each direction, `None` where it has none.
@@ -91,6 +101,6 @@ impl<'a> Tangents<'a> {
     where
         'a: 'v,
     {
-        self.changes.iter().map(|change| change.map(|direction| direction.row(cx, 0, values))).collect()
+        self.rows().iter().map(|part| part.as_ref().map(|part| part.row(cx, 0, values))).collect()
     }
 }
