@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zofo::{
-    direction::{Direction, DirectionSet, Displacement},
+    direction::{Direction, DirectionSet, Displacement, materialize},
     kernels::{Context, cross_entropy::Vocabulary},
     model::{Batch, Head, KvCache, Model},
     noise::{Law, NoiseKey, Role},
@@ -168,17 +168,12 @@ fn displaced(name: &str, displacement: &Displacement) -> Model {
     let mut model = open(name);
     let ids: Vec<_> = model.store().params().iter().map(|(id, param)| (id, param.clone())).collect();
     for (id, param) in ids {
+        let weight = model.store().weight(id);
+        let values: Vec<f32> =
+            (0..param.elements()).map(|at| weight.at(at / param.cols(), at % param.cols())).collect();
+        let moved = materialize::displaced(&values, id, &param, displacement);
         let displace = |row: usize, values: &mut [f32]| {
-            for (direction, coefficient) in displacement.terms.iter().filter_map(|term| term.get(id)) {
-                for (col, value) in values.iter_mut().enumerate() {
-                    let z = match direction {
-                        Direction::Explicit(z) => z[row * param.cols() + col],
-                        Direction::Dense { key, law } => key.tensor(param.noise_name()).at(*law, row as u64, col),
-                        Direction::Weights => unreachable!("no displacement of this test holds it"),
-                    };
-                    *value = coefficient.mul_add(z, *value);
-                }
-            }
+            values.copy_from_slice(&moved[row * param.cols()..(row + 1) * param.cols()]);
         };
         let rounding = NoiseKey::new(0, 0, Role::Rounding, 0);
         model.store_mut().update_rows(id, rounding, displace).expect("a private copy");
@@ -203,13 +198,52 @@ fn displaced_lanes_of_one_pass_have_the_bits_of_displaced_weights() {
     }
 }
 
+/// Displacements along thin factors: the weights are not touched, and lanes have different numbers of terms and ranks.
+fn low_rank_displacements(model: &Model) -> Vec<Displacement> {
+    let set = |rank: usize, seed: usize| {
+        let factor = |rows: usize| (0..rows * rank).map(|i| ((i * 7 + seed) % 13) as f32 * 0.125 - 0.75).collect();
+        let z = |rows, cols| Direction::LowRank { left: factor(rows), right: factor(cols), rank };
+        let params = model.store().params().iter();
+        Arc::new(DirectionSet::new(params.map(|(id, param)| (id, z(param.rows(), param.cols())))))
+    };
+    let (thin, thick) = (set(1, 5), set(4, 3));
+    let mut both = Displacement::along(&thin, 1e-2);
+    both.terms.extend(Displacement::along(&thick, -5e-3).terms);
+    vec![Displacement::along(&thick, 1e-2), Displacement::default(), Displacement::along(&thick, -1e-2), both]
+}
+
+#[test]
+fn low_rank_lanes_are_within_rounding_of_displaced_weights_and_the_same_in_any_company() {
+    for (name, folder) in CHECKPOINTS {
+        let (model, golden, cx) = (open(name), recorded(folder), context());
+        let sequences = golden.sequences("right.");
+        let (batch, labels) = (batch(&sequences), labels(&sequences));
+        let lanes = low_rank_displacements(&model);
+        let together = answers(&model, &cx, &batch, &labels, &lanes);
+        let logits = rows(&model, &batch).len() * model.spec().outputs();
+        for (lane, found) in lanes.iter().zip(&together) {
+            let alone = answers(&model, &cx, &batch, &labels, std::slice::from_ref(lane));
+            assert_same_bits(found, &alone[0], format_args!("{name}: {lane:?}"));
+            let expected = answers(&displaced(name, lane), &cx, &batch, &labels, &[Displacement::default()]);
+            // Each of the two is within 32 roundings of the largest logit (`testing/reference/tests.rs`).
+            let largest = expected[0][..logits].iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+            let bound = 64.0 / (1 << 24) as f32 * largest;
+            for (found, expected) in found[..logits].iter().zip(&expected[0]) {
+                assert!((found - expected).abs() <= bound, "{name}: {found} for {expected} ± {bound}");
+            }
+        }
+        let plain = answers(&model, &cx, &batch, &labels, &lanes[1..2]);
+        assert!(together[0] != plain[0] && together[0] != together[2] && together[0] != together[3], "{name}");
+    }
+}
+
 #[test]
 fn instruction_sets_and_threads_change_no_bit() {
     for (name, folder) in CHECKPOINTS {
         let (model, golden) = (open(name), recorded(folder));
         let sequences = golden.sequences("right.");
         let (batch, labels) = (batch(&sequences), labels(&sequences));
-        let lanes = &displacements(&model)[..3];
+        let lanes = &[&displacements(&model)[..3], &low_rank_displacements(&model)].concat();
         let expected = answers(&model, &Context::new(Isa::fastest()), &batch, &labels, lanes);
         for isa in Isa::available() {
             for threads in THREAD_COUNTS {

@@ -22,6 +22,15 @@ pub enum Direction {
     },
     /// Values of the parameter's stored shape, row-major.
     Explicit(Arc<[f32]>),
+    /// `left · rightᵀ`, two thin factors, row-major: a matmul multiplies by them one after the other.
+    LowRank {
+        /// `[rows, rank]` of the stored shape.
+        left: Arc<[f32]>,
+        /// `[cols, rank]` of the stored shape.
+        right: Arc<[f32]>,
+        /// Columns of both.
+        rank: usize,
+    },
     /// The parameter's own values, as they are before the displacement: weight decay.
     Weights,
 }

@@ -1,9 +1,12 @@
 //! Perturbed weights, made while a matmul packs them: no perturbed copy ever exists.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use crate::{
-    kernels::matmul::{DEPTH_BLOCK, PanelSource},
+    kernels::{
+        Context,
+        matmul::{DEPTH_BLOCK, PanelSource},
+    },
     noise::{Law, PANEL_ROWS, TensorNoise},
     simd::{Simd, SimdOp, VIRTUAL_LANES},
     tensor::{MatRef, WeightRef},
@@ -18,6 +21,24 @@ pub enum Dense<'a> {
     Explicit(MatRef<'a>),
     /// The stored weight itself, whatever earlier terms added to it.
     Weights,
+}
+
+impl<'a> Dense<'a> {
+    /// Its row `row`, where `stored` is that of the weight.
+    pub(super) fn row<'z>(self, cx: &Context, row: usize, stored: &'z [f32]) -> Cow<'z, [f32]>
+    where
+        'a: 'z,
+    {
+        match self {
+            Dense::Noise(noise, law) => {
+                let mut z = vec![0.0; stored.len()];
+                noise.fill(cx.isa, law, row as u64..row as u64 + 1, 0..stored.len(), &mut z);
+                Cow::Owned(z)
+            }
+            Dense::Explicit(values) => Cow::Borrowed(values.row(row)),
+            Dense::Weights => Cow::Borrowed(stored),
+        }
+    }
 }
 
 /// Which elements of a weight `[n, k]` take part: one bit an element, row after row, each row starting
@@ -141,6 +162,45 @@ impl PanelSource for Perturbed<'_> {
                         displace(simd, term, (own, column), simd.load(&z[lane..]), at, panels, shared);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// A direction alone as the operand of a matmul: what a tangent multiplies by.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// The weight that it is a direction of.
+    pub weight: WeightRef<'a>,
+    /// The direction.
+    pub direction: Dense<'a>,
+}
+
+impl PanelSource for Change<'_> {
+    fn rows(&self) -> usize {
+        self.weight.rows()
+    }
+    fn cols(&self) -> usize {
+        self.weight.cols()
+    }
+    #[inline(always)]
+    fn fill<S: Simd>(&self, simd: S, rows: Range<usize>, depth: Range<usize>, panels: &mut [&mut [f32]]) {
+        let [panel] = panels else { unreachable!("a direction has one branch") };
+        let width = panel.len() / depth.len();
+        let mut scratch = [0.0; DEPTH_BLOCK * PANEL_ROWS];
+        let z = &mut scratch[..depth.len() * PANEL_ROWS];
+        let Change { weight, direction } = *self;
+        for offset in (0..width).step_by(PANEL_ROWS) {
+            // Features past the end of the weight are +0.
+            let own = PANEL_ROWS.min(width - offset);
+            let present = rows.len().saturating_sub(offset).min(own);
+            if present > 0 {
+                let rows = rows.start + offset..rows.start + offset + present;
+                simd.vectorize(Fill { weight, direction, rows, depth: depth.clone(), z: &mut *z });
+            }
+            for (column, z) in panel.chunks_exact_mut(width).zip(z.chunks_exact(PANEL_ROWS)) {
+                column[offset..offset + present].copy_from_slice(&z[..present]);
+                column[offset + present..offset + own].fill(0.0);
             }
         }
     }

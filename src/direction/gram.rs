@@ -3,7 +3,13 @@
 use rayon::prelude::*;
 
 use super::{Direction, DirectionSet, Param, ParamTable};
-use crate::{linalg::Square, noise::PANEL_ROWS, simd::Isa};
+use crate::{
+    kernels::{Context, matmul::product},
+    linalg::Square,
+    noise::PANEL_ROWS,
+    simd::Isa,
+    tensor::{MatMut, MatRef},
+};
 
 /// `⟨zᵢ, zⱼ⟩` over all parameters; where a set has no direction its `z` is 0. Every direction is generated once.
 ///
@@ -53,6 +59,13 @@ fn block_products(isa: Isa, param: &Param, present: &[(usize, &Direction)], bloc
                 assert_eq!(z.len(), param.elements(), "a direction of {:?} {:?}", param.name(), param.shape());
                 z[rows.start * cols..rows.end * cols].to_vec()
             }
+            Direction::LowRank { left, right, rank } => {
+                let (left, right) = (MatRef::new(left, param.rows(), *rank), MatRef::new(right, cols, *rank));
+                let mut z = vec![0.0; rows.len() * cols];
+                let out = MatMut::new(&mut z, rows.len(), cols);
+                product::nt(&Context::new(isa), left.row_range(rows.clone()), right, false, out);
+                z
+            }
             Direction::Weights => panic!("{:?} moves along its own values, which no inner product knows", param.name()),
         })
         .collect();
@@ -88,12 +101,15 @@ mod tests {
         let ids = [params.add("w", &[37, 21]), params.add("b", &[19]), params.add("other", &[3, 2])];
         let noise = |probe| Direction::Dense { key: NoiseKey::new(3, 0, Role::Dense, probe), law: Law::Gaussian };
         let explicit = Direction::Explicit((0..19).map(|i| i as f32 - 7.5).collect());
+        let factor = |rows: usize| (0..rows * 3).map(|i| (i * 7 % 11) as f32 * 0.3 - 1.4).collect();
+        let low_rank = Direction::LowRank { left: factor(37), right: factor(21), rank: 3 };
         let sets = [
             DirectionSet::new([(ids[0], noise(0)), (ids[1], noise(0))]),
             DirectionSet::new([(ids[1], explicit)]),
             DirectionSet::new([(ids[0], noise(1))]),
+            DirectionSet::new([(ids[0], low_rank)]),
         ];
-        let sets = [&sets[0], &sets[1], &sets[2]];
+        let sets = [&sets[0], &sets[1], &sets[2], &sets[3]];
         let found = gram(Isa::fastest(), &params, &sets);
         for (i, a) in sets.iter().enumerate() {
             for (j, b) in sets.iter().enumerate() {

@@ -4,19 +4,22 @@
 //! packed once for all of them: terms that lanes share (a ± pair shares its direction) are generated once.
 //!
 //! *What must stay true* (contract C1). A lane's result has the bits it has alone: sharing changes who generates a
-//! value, never an operation.
+//! value, never an operation. Dense terms have the bits of the displaced parameter everywhere; low-rank terms in gathered
+//! rows, lent vectors and updates, but not in a product, where they are no part of the weight.
 
 use std::{borrow::Cow, sync::Arc};
 
 use rayon::prelude::*;
 
-use super::{Direction, Displacement, Param, ParamId, fuse};
+use super::{
+    Direction, Displacement, Param, ParamId, fuse,
+    thin::{self, Part, PartRows},
+};
 use crate::{
     kernels::{
         Context,
-        cross_entropy::{Sums, Targets},
         elementwise::{self, Store},
-        embedding, head, matmul,
+        embedding,
     },
     tensor::{MatMut, MatRef, WeightRef},
 };
@@ -35,7 +38,7 @@ pub enum Stored {
 #[derive(Clone, Debug)]
 pub struct Moves<'a> {
     lanes: usize,
-    directions: Vec<fuse::Dense<'a>>,
+    directions: Vec<Part<'a>>,
     /// One per direction, each with a value per lane.
     coefficients: Vec<Vec<f32>>,
 }
@@ -44,7 +47,7 @@ impl<'a> Moves<'a> {
     /// What `lanes` add to parameter `id`.
     ///
     /// # Panics
-    /// If explicit values have not the parameter's shape.
+    /// If explicit values or factors have not the parameter's shape.
     pub fn of(lanes: &'a [Displacement], id: ParamId, param: &Param) -> Self {
         let mut merged: Vec<(&Arc<super::DirectionSet>, &Direction, Vec<f32>)> = Vec::new();
         for (lane, displacement) in lanes.iter().enumerate() {
@@ -61,13 +64,7 @@ impl<'a> Moves<'a> {
                 from = at + 1;
             }
         }
-        let (rows, cols) = (param.rows(), param.cols());
-        let dense = |direction: &'a Direction| match direction {
-            Direction::Dense { key, law } => fuse::Dense::Noise(key.tensor(param.noise_name()), *law),
-            Direction::Explicit(values) => fuse::Dense::Explicit(MatRef::new(values, rows, cols)),
-            Direction::Weights => fuse::Dense::Weights,
-        };
-        let directions = merged.iter().map(|(_, direction, _)| dense(direction)).collect();
+        let directions = merged.iter().map(|(_, direction, _)| Part::of(direction, param)).collect();
         let coefficients = merged.into_iter().map(|(_, _, coefficients)| coefficients).collect();
         Moves { lanes: lanes.len(), directions, coefficients }
     }
@@ -77,20 +74,10 @@ impl<'a> Moves<'a> {
         self.directions.is_empty()
     }
 
-    fn terms(&self) -> Vec<fuse::Term<'_>> {
-        let pairs = self.directions.iter().zip(&self.coefficients);
-        pairs.map(|(&direction, coefficients)| fuse::Term { direction, coefficients, mask: None }).collect()
-    }
-
-    /// Calls `with` with the parameter as a matmul operand: the stored weight itself if nothing moves it, else one
-    /// branch a lane.
-    fn operand<T>(&self, weight: WeightRef<'_>, with: impl FnOnce(fuse::Perturbed<'_>) -> T) -> T {
-        let terms = self.terms();
-        with(fuse::Perturbed::new(weight, &terms, if terms.is_empty() { 1 } else { self.lanes }))
-    }
-
     /// `y = x Wᵀ (+ bias)` in every lane: `x` `[lanes · m, k]`, `y` `[lanes · m, n]`. Where nothing moves the weight
     /// any number of rows will do.
+    ///
+    /// Low-rank terms leave the weight as it is: lanes that add nothing else to it share one product on what is stored.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -102,26 +89,23 @@ impl<'a> Moves<'a> {
         bias: Option<&[f32]>,
         y: MatMut<'_>,
     ) {
-        self.operand(weight, |operand| match stored {
-            Stored::OutIn => matmul::forward(cx, x, &operand, bias, y),
-            Stored::InOut => matmul::forward_transposed(cx, x, &operand, bias, y),
-        });
-    }
-
-    /// The loss of every lane whose logits are `x Wᵀ (+ bias)`, block of rows by block of rows: one answer a lane, or
-    /// one for all rows where nothing moves the weight. Shapes as in [`head::forward`].
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    pub fn losses(
-        &self,
-        cx: &Context,
-        x: MatRef<'_>,
-        weight: WeightRef<'_>,
-        bias: Option<&[f32]>,
-        targets: &Targets<'_>,
-    ) -> Vec<Sums> {
-        self.operand(weight, |operand| head::forward(cx, x, &operand, bias, targets))
+        let (mut dense, mut thin) = (Vec::new(), vec![thin::Terms::new(); self.lanes]);
+        for (part, coefficients) in self.directions.iter().zip(&self.coefficients) {
+            match *part {
+                Part::Dense(direction) => dense.push(fuse::Term { direction, coefficients, mask: None }),
+                Part::Thin(factors) => {
+                    for (terms, &coefficient) in thin.iter_mut().zip(coefficients) {
+                        if coefficient != 0.0 {
+                            terms.push((coefficient, factors));
+                        }
+                    }
+                }
+            }
+        }
+        // The stored weight itself where no term is dense, else one branch a lane.
+        let operand = fuse::Perturbed::new(weight, &dense, if dense.is_empty() { 1 } else { self.lanes });
+        let own = |lane: usize| x.row_range(lane * x.rows() / self.lanes..(lane + 1) * x.rows() / self.lanes);
+        thin::linear(cx, x, (&operand, stored), &thin, own, bias, y);
     }
 
     /// Rows `ids` of the table in every lane: `y` `[lanes · ids.len(), D]`, or `[ids.len(), D]` where nothing moves it.
@@ -143,9 +127,9 @@ impl<'a> Moves<'a> {
             embedding::forward(cx, table, ids, 1.0, Store::Write, own);
         }
         if !self.is_empty() {
-            let out: Vec<_> = y.into_rows().enumerate().collect();
+            let (parts, out): (_, Vec<_>) = (self.rows(), y.into_rows().enumerate().collect());
             out.into_par_iter().for_each(|(at, out)| {
-                self.displace_row(cx, at / ids.len(), ids[at % ids.len()] as usize, out);
+                self.displace_row(cx, &parts, at / ids.len(), ids[at % ids.len()] as usize, out);
             });
         }
     }
@@ -155,9 +139,10 @@ impl<'a> Moves<'a> {
         if self.is_empty() {
             return vec![Cow::Borrowed(values)];
         }
+        let parts = self.rows();
         let moved = |lane| {
             let mut moved = values.to_vec();
-            self.displace_row(cx, lane, 0, &mut moved);
+            self.displace_row(cx, &parts, lane, 0, &mut moved);
             Cow::Owned(moved)
         };
         (0..self.lanes).map(moved).collect()
@@ -169,26 +154,21 @@ impl<'a> Moves<'a> {
     /// If there is more than one lane.
     pub fn apply(&self, cx: &Context, row: usize, values: &mut [f32]) {
         assert_eq!(self.lanes, 1, "an update is one displacement");
-        self.displace_row(cx, 0, row, values);
+        self.displace_row(cx, &self.rows(), 0, row, values);
     }
 
-    /// `out = fma(c, z[row], out)` for every term of `lane`; `out` comes as the stored row.
-    fn displace_row(&self, cx: &Context, lane: usize, row: usize, out: &mut [f32]) {
-        let decays = self.directions.iter().any(|direction| matches!(direction, fuse::Dense::Weights));
-        let stored = if decays { out.to_vec() } else { Vec::new() };
-        for (direction, coefficients) in self.directions.iter().zip(&self.coefficients) {
+    fn rows(&self) -> Vec<PartRows<'a>> {
+        self.directions.iter().map(|part| part.rows()).collect()
+    }
+
+    /// `out = fma(c, z[row], out)` for every term of `lane`; `out` comes as the stored row, and `parts` are the rows of
+    /// the directions.
+    fn displace_row(&self, cx: &Context, parts: &[PartRows<'_>], lane: usize, row: usize, out: &mut [f32]) {
+        let stored = out.to_vec();
+        for (part, coefficients) in parts.iter().zip(&self.coefficients) {
             let c = coefficients[lane];
-            if c == 0.0 {
-                continue;
-            }
-            match direction {
-                fuse::Dense::Noise(noise, law) => {
-                    let mut z = vec![0.0; out.len()];
-                    noise.fill(cx.isa, *law, row as u64..row as u64 + 1, 0..out.len(), &mut z);
-                    elementwise::axpy(cx, c, &z, out);
-                }
-                fuse::Dense::Explicit(values) => elementwise::axpy(cx, c, values.row(row), out),
-                fuse::Dense::Weights => elementwise::axpy(cx, c, &stored, out),
+            if c != 0.0 {
+                elementwise::axpy(cx, c, &part.row(cx, row, &stored), out);
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Perturbed weights written out, element by element: the truth that every fused path must equal.
+//! Perturbed weights written out, element by element: the truth that every fused path must equal, bit for bit but for
+//! products with low-rank directions, which are within a bound that the tests derive.
 
 use super::{
     Direction, Displacement, Param, ParamId,
@@ -46,6 +47,14 @@ pub fn direction(direction: &Direction, param: &Param, values: &[f32]) -> Vec<f3
         Direction::Explicit(z) => {
             assert_eq!(z.len(), elements, "a direction of {:?} {:?}", param.name(), param.shape());
             z.to_vec()
+        }
+        Direction::LowRank { left, right, rank } => {
+            assert_eq!((left.len(), right.len()), (param.rows() * rank, cols * rank), "factors of {:?}", param.name());
+            let factors = |at: usize| {
+                let (row, col) = (at / cols * rank, at % cols * rank);
+                left[row..row + rank].iter().zip(&right[col..col + rank])
+            };
+            (0..elements).map(|at| factors(at).fold(0.0, |sum, (l, r)| l.mul_add(*r, sum))).collect()
         }
         Direction::Weights => values.to_vec(),
     }

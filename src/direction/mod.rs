@@ -2,8 +2,8 @@
 //!
 //! *What it is.* [`ParamTable`] numbers the tensors of a model, a [`Displacement`] is `Σ cᵢ·zᵢ` over some of them,
 //! and [`Moves`] is what the displacements of one pass make of one tensor: an operand that a matmul packs
-//! ([`fuse`]), rows of a table, values of a vector. [`materialize`] is the slow truth that every fused path must
-//! equal.
+//! ([`fuse`]), a thin product beside it, rows of a table, values of a vector. [`Tangents`] is the same for exact slopes.
+//! [`materialize`] is the slow truth that every fused path must equal.
 //!
 //! *What it is not.* It never writes a weight: probing does not mutate (contract C3).
 //!
@@ -16,10 +16,13 @@ mod gram;
 pub mod lanes;
 pub mod materialize;
 pub mod params;
+mod tangents;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 pub use displacement::{Coefficients, Direction, DirectionSet, Displacement, Term};
 pub use gram::gram;
 pub use lanes::{Moves, Stored};
 pub use params::{Param, ParamId, ParamTable};
+pub use tangents::Tangents;

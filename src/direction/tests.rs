@@ -5,14 +5,14 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{
-    Coefficients, Direction, DirectionSet, Displacement, Moves, ParamTable, Stored,
+    Coefficients, Direction, DirectionSet, Displacement, Moves, ParamTable, Stored, Tangents,
     fuse::{Dense, Mask, Perturbed, Term},
     materialize,
 };
 use crate::{
     kernels::{
         Context, Profile,
-        matmul::{self, backward, low_rank},
+        matmul::{self, backward, low_rank, product},
     },
     noise::{Law, NoiseKey, Role},
     simd::Isa,
@@ -128,6 +128,204 @@ proptest! {
                 let expected = WeightRef::f32(&expected, rows, cols);
                 matmul::forward(&cx, x, &expected, None, MatMut::new(&mut plain, 3, rows));
                 assert_same_bits(&fused, &plain, "multiplied");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tangents_of_a_parameter_are_those_of_its_materialised_directions_bit_for_bit(
+        rows in prop::sample::select(vec![1_usize, 2, 15, 17, 40]),
+        cols in prop::sample::select(vec![1_usize, 7, 16, 33, 300]),
+        seed in any::<u64>(),
+        threads in prop::sample::select(vec![1, 3]),
+        profile in prop::sample::select(vec![Profile::StrictF32, Profile::StrictBf16]),
+    ) {
+        let mut table = ParamTable::new();
+        let (id, still) = (table.add("w", &[rows, cols]), table.add("s", &[1]));
+        let stored = values(rows * cols, seed);
+        let noise = Direction::Dense { key: NoiseKey::new(seed, 1, Role::Dense, 0), law: Law::Gaussian };
+        let explicit = Direction::Explicit(values(rows * cols, seed ^ 1).into());
+        let directions = [Some(noise), None, Some(Direction::Weights), Some(explicit)];
+        let set = |direction: &Option<Direction>| {
+            direction.clone().map_or_else(|| DirectionSet::new([(still, Direction::Weights)]), |z| DirectionSet::new([(id, z)]))
+        };
+        let (sets, groups) = (directions.each_ref().map(set), 1 + directions.len());
+        let tangents = Tangents::of(&sets, id, &table[id]);
+        let changes: Vec<_> =
+            directions.iter().map(|z| z.as_ref().map(|z| materialize::direction(z, &table[id], &stored))).collect();
+        let weight = WeightRef::f32(&stored, rows, cols);
+        for isa in Isa::available() {
+            let cx = Context::new(isa).with_profile(profile);
+            for direction in [Stored::OutIn, Stored::InOut] {
+                let (k, n) = if direction == Stored::OutIn { (cols, rows) } else { (rows, cols) };
+                let (m, x) = (3, values(groups * 3 * k, seed ^ 2));
+                let x = MatRef::new(&x, groups * m, k);
+                let mut fused = vec![0.0; groups * m * n];
+                on_threads(threads, || {
+                    tangents.linear(&cx, x, (weight, direction), MatMut::new(&mut fused, groups * m, n));
+                });
+                let transposed = |values: &[f32]| -> Vec<f32> {
+                    let at = |j: usize, l: usize| if direction == Stored::OutIn { j * k + l } else { l * n + j };
+                    (0..n * k).map(|i| values[at(i / k, i % k)]).collect()
+                };
+                let own = transposed(&stored);
+                let own = WeightRef::f32(&own, n, k);
+                let mut plain = vec![0.0; groups * m * n];
+                matmul::forward(&cx, x.row_range(0..m), &own, None, MatMut::new(&mut plain[..m * n], m, n));
+                for (at, change) in changes.iter().enumerate() {
+                    let (rows, values) = ((at + 1) * m..(at + 2) * m, x.row_range(0..m));
+                    let change = change.as_deref().map(transposed);
+                    let change = change.as_deref().map(|change| WeightRef::f32(change, n, k));
+                    let y = MatMut::new(&mut plain[rows.start * n..rows.end * n], m, n);
+                    backward::tangent(&cx, (values, Some(x.row_range(rows))), (&own, change.as_ref()), None, y);
+                }
+                assert_same_bits(&fused, &plain, format_args!("{isa} {profile} {rows}x{cols} {direction:?}"));
+            }
+            let ids: Vec<u32> = (0..rows as u32).rev().collect();
+            let mut gathered = vec![f32::NAN; groups * rows * cols];
+            on_threads(threads, || {
+                tangents.gather(&cx, weight, &ids, MatMut::new(&mut gathered, groups * rows, cols));
+            });
+            let zeros = vec![0.0; rows * cols];
+            let all = std::iter::once(&stored).chain(changes.iter().map(|change| change.as_ref().unwrap_or(&zeros)));
+            let expected: Vec<f32> = all.flat_map(|values| values.rchunks(cols).flatten().copied()).collect();
+            assert_same_bits(&gathered, &expected, format_args!("{isa}, gathered"));
+            if rows == 1 {
+                for (found, expected) in tangents.values(&cx, &stored).iter().zip(&changes) {
+                    prop_assert_eq!(found.as_deref(), expected.as_deref());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn low_rank_terms_are_the_materialised_ones_in_rows_and_within_their_bound_in_products(
+        rows in prop::sample::select(vec![1_usize, 2, 17, 40]),
+        cols in prop::sample::select(vec![1_usize, 7, 33, 300]),
+        rank in prop::sample::select(vec![0_usize, 1, 2, 7]),
+        seed in any::<u64>(),
+        threads in prop::sample::select(vec![1, 3]),
+    ) {
+        let mut table = ParamTable::new();
+        let id = table.add("w", &[rows, cols]);
+        let stored = values(rows * cols, seed);
+        let low_rank = |rank: usize, seed: u64| {
+            let (left, right) = (values(rows * rank, seed).into(), values(cols * rank, seed ^ 8).into());
+            Arc::new(DirectionSet::new([(id, Direction::LowRank { left, right, rank })]))
+        };
+        let noise = Direction::Dense { key: NoiseKey::new(seed, 1, Role::Dense, 0), law: Law::Uniform };
+        let dense = Arc::new(DirectionSet::new([(id, noise)]));
+        let (a, b) = (low_rank(rank, seed ^ 1), low_rank(3, seed ^ 2));
+        let mut both = Displacement::along(&a, 0.5);
+        both.terms.extend(Displacement::along(&dense, 0.25).terms);
+        both.terms.extend(Displacement::along(&b, -0.125).terms);
+        let lanes = [Displacement::along(&a, 0.25), Displacement::default(), Displacement::along(&a, -0.25), both];
+        let weight = WeightRef::f32(&stored, rows, cols);
+        let ids: Vec<u32> = (0..rows as u32).rev().collect();
+        for isa in Isa::available() {
+            let cx = Context::new(isa);
+            // Lanes whose terms are low-rank only, then with a lane that has a dense term beside them.
+            for lanes in [&lanes[..3], &lanes] {
+                let moves = Moves::of(lanes, id, &table[id]);
+                let mut gathered = vec![0.0; lanes.len() * rows * cols];
+                on_threads(threads, || {
+                    moves.gather(&cx, weight, &ids, MatMut::new(&mut gathered, lanes.len() * rows, cols));
+                });
+                let displaced: Vec<_> =
+                    lanes.iter().map(|lane| materialize::displaced(&stored, id, &table[id], lane)).collect();
+                let expected: Vec<f32> =
+                    displaced.iter().flat_map(|values| values.rchunks(cols).flatten().copied()).collect();
+                assert_same_bits(&gathered, &expected, format_args!("{isa}, gathered"));
+                for (lane, expected) in lanes.iter().zip(&displaced) {
+                    let mut applied = stored.clone();
+                    let alone = Moves::of(std::slice::from_ref(lane), id, &table[id]);
+                    alone.apply(&cx, MatMut::new(&mut applied, rows, cols));
+                    assert_same_bits(&applied, expected, format_args!("{isa}, applied"));
+                    if rows == 1 {
+                        assert_same_bits(&alone.values(&cx, &stored)[0], expected, format_args!("{isa}, lent"));
+                    }
+                }
+                for direction in [Stored::OutIn, Stored::InOut] {
+                    let (k, n) = if direction == Stored::OutIn { (cols, rows) } else { (rows, cols) };
+                    let (m, x) = (3, values(lanes.len() * 3 * k, seed ^ 4));
+                    let x = MatRef::new(&x, lanes.len() * m, k);
+                    let mut y = vec![0.0; lanes.len() * m * n];
+                    on_threads(threads, || {
+                        moves.linear(&cx, x, (weight, direction), None, MatMut::new(&mut y, lanes.len() * m, n));
+                    });
+                    for (at_lane, lane) in lanes.iter().enumerate() {
+                        let (mut alone, own) = (vec![0.0; m * n], at_lane * m..(at_lane + 1) * m);
+                        let moves = Moves::of(std::slice::from_ref(lane), id, &table[id]);
+                        let y_alone = MatMut::new(&mut alone, m, n);
+                        moves.linear(&cx, x.row_range(own.clone()), (weight, direction), None, y_alone);
+                        let found = &y[own.start * n..own.end * n];
+                        assert_same_bits(found, &alone, format_args!("{isa}, lane {at_lane} alone, {direction:?}"));
+                        for (place, &found) in found.iter().enumerate() {
+                            let (i, j) = (place / n, place % n);
+                            let element = |l: usize| if direction == Stored::OutIn { j * k + l } else { l * n + j };
+                            let terms = (0..k).map(|l| (f64::from(x.row(own.start + i)[l]), element(l)));
+                            let (mut sum, mut magnitude) = (0.0, 0.0);
+                            for (x, at) in terms {
+                                sum += x * f64::from(displaced[at_lane][at]);
+                                // All values are below 1: |w| ≤ 1, a term of rank r at most |c|·r, noise at most √3/4.
+                                magnitude += x.abs() * (1.0 + 0.5 * rank as f64 + 0.125 * 3.0 + 0.5);
+                            }
+                            // As below, with two thin terms; and the displaced weights are rounded themselves: at
+                            // most rank + 1 times a term, three terms.
+                            let roundings = 2 * k + 4 * (rank + 3) + 8;
+                            let bound = 2.0 * roundings as f64 * 2_f64.powi(-24) * magnitude;
+                            prop_assert!((f64::from(found) - sum).abs() <= bound, "{found} for {sum} ± {bound}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_low_rank_tangent_is_its_side_product_and_its_rows_are_the_materialised_ones(
+        rows in prop::sample::select(vec![1_usize, 2, 17, 40]),
+        cols in prop::sample::select(vec![1_usize, 7, 33, 300]),
+        rank in prop::sample::select(vec![1_usize, 2, 7]),
+        seed in any::<u64>(),
+        threads in prop::sample::select(vec![1, 3]),
+    ) {
+        let mut table = ParamTable::new();
+        let id = table.add("w", &[rows, cols]);
+        let (stored, left, right) = (values(rows * cols, seed), values(rows * rank, seed ^ 1), values(cols * rank, seed ^ 2));
+        let z = Direction::LowRank { left: left.as_slice().into(), right: right.as_slice().into(), rank };
+        let sets = [DirectionSet::new([(id, Direction::Weights)]), DirectionSet::new([(id, z.clone())])];
+        let tangents = Tangents::of(&sets, id, &table[id]);
+        let change = materialize::direction(&z, &table[id], &stored);
+        let weight = WeightRef::f32(&stored, rows, cols);
+        let (left, right) = (MatRef::new(&left, rows, rank), MatRef::new(&right, cols, rank));
+        for isa in Isa::available() {
+            let cx = Context::new(isa);
+            for direction in [Stored::OutIn, Stored::InOut] {
+                let (k, n) = if direction == Stored::OutIn { (cols, rows) } else { (rows, cols) };
+                let (m, x) = (3, values(9 * k, seed ^ 4));
+                let x = MatRef::new(&x, 3 * m, k);
+                let mut y = vec![0.0; 3 * m * n];
+                on_threads(threads, || tangents.linear(&cx, x, (weight, direction), MatMut::new(&mut y, 3 * m, n)));
+                let (mut side, mut expected) = (vec![0.0; m * rank], vec![0.0; m * n]);
+                let (x, x_dot, y_dot) = (x.row_range(0..m), x.row_range(2 * m..3 * m), MatMut::new(&mut expected, m, n));
+                let (input, output) = if direction == Stored::OutIn { (right, left) } else { (left, right) };
+                product::nn(&cx, x, input, false, MatMut::new(&mut side, m, rank));
+                let side = low_rank::Side { x: MatRef::new(&side, m, rank), left: &[output] };
+                match direction {
+                    Stored::OutIn => low_rank::with_side(&cx, x_dot, &weight, side, None, y_dot),
+                    Stored::InOut => low_rank::with_side_transposed(&cx, x_dot, &weight, side, None, y_dot),
+                }
+                assert_same_bits(&y[2 * m * n..], &expected, format_args!("{isa} {direction:?}"));
+            }
+            let ids: Vec<u32> = (0..rows as u32).rev().collect();
+            let mut gathered = vec![f32::NAN; 3 * rows * cols];
+            tangents.gather(&cx, weight, &ids, MatMut::new(&mut gathered, 3 * rows, cols));
+            let expected: Vec<f32> = change.rchunks(cols).flatten().copied().collect();
+            assert_same_bits(&gathered[2 * rows * cols..], &expected, format_args!("{isa}, gathered"));
+            if rows == 1 {
+                let found = tangents.values(&cx, &stored);
+                assert_same_bits(found[1].as_deref().expect("it moves"), &change, format_args!("{isa}, lent"));
             }
         }
     }

@@ -44,85 +44,73 @@ pub fn forward<W: PanelSource>(
     bias: Option<&[f32]>,
     targets: &Targets,
 ) -> Vec<Sums> {
-    let branches = weight.branches();
-    check(x, branches, weight.rows(), targets);
-    let rows = targets.labels.len();
-    let mut values = cx.workspace.take::<f64>(branches * rows);
-    for block in blocks(targets, (rows_at_a_time(weight.rows()) / branches).max(1)) {
-        let mut logits = cx.workspace.take::<f32>(branches * block.len() * weight.rows());
-        let input = gather(cx, x, &block, branches);
-        let (m, v) = (branches * block.len(), weight.rows());
-        matmul::forward(cx, MatRef::new(&input, m, x.cols()), weight, bias, MatMut::new(&mut logits, m, v));
-        let losses: Vec<_> = logits
-            .par_chunks_exact(v)
-            .enumerate()
-            .map(|(i, logits)| cx.isa.dispatch(RowLoss { logits, target: block[i % block.len()].target }))
-            .collect();
-        for (i, loss) in losses.into_iter().enumerate() {
-            values[i / block.len() * rows + block[i % block.len()].row] = loss;
-        }
-    }
-    (0..branches).map(|b| targets.sum(&values[b * rows..(b + 1) * rows])).collect()
+    forward_by(cx, x, weight.branches(), targets, |x, logits| matmul::forward(cx, x, weight, bias, logits))
 }
 
-/// The change of everything the head reads; `None` where nothing changes.
-#[derive(Clone, Copy, Debug)]
-pub struct Change<'a, W> {
-    /// Of the input, `[R, D]`.
-    pub x: MatRef<'a>,
-    /// Of the weight, `[V, D]`.
-    pub weight: Option<&'a W>,
-    /// Of the bias, `[V]`.
-    pub bias: Option<&'a [f32]>,
-}
-
-/// The derivative of [`forward`] along `change`, for a weight of one branch.
-///
-/// The logits move by `ẋ Wᵀ (+ ḃ)`, to which `x Ẇᵀ` is added with one rounding.
+/// As [`forward`] for `groups` equal groups of rows of `x`, whatever makes logits of them: `product` is called with
+/// the same rows of every group, `[groups · r, D]`, and writes theirs, `[groups · r, V]`.
 ///
 /// # Panics
-/// As [`forward`], and if a weight has several branches.
-pub fn tangent<W: PanelSource, D: PanelSource>(
+/// As [`forward`].
+pub fn forward_by(
     cx: &Context,
     x: MatRef,
-    weight: &W,
-    bias: Option<&[f32]>,
-    change: &Change<D>,
+    groups: usize,
     targets: &Targets,
-) -> Sums {
-    check(x, 1, weight.rows(), targets);
-    check(change.x, 1, weight.rows(), targets);
-    let v = weight.rows();
-    let mut values = cx.workspace.take::<f64>(targets.labels.len());
-    for block in blocks(targets, rows_at_a_time(weight.rows())) {
-        let (m, d) = (block.len(), x.cols());
+    product: impl FnMut(MatRef<'_>, MatMut<'_>),
+) -> Vec<Sums> {
+    sums(cx, (x, groups), targets, product, |group, target, logits| {
+        cx.isa.dispatch(RowLoss { logits: logits.row(group), target })
+    })
+}
+
+/// The loss and its derivative along each of several changes of everything that the head reads.
+///
+/// The first of the `groups` groups of rows of `x` is the input, each other one its change along one direction;
+/// `product`, called as in [`forward_by`], makes logits of the first and their change of the others.
+///
+/// # Panics
+/// As [`forward`].
+pub fn tangent_by(
+    cx: &Context,
+    x: MatRef,
+    groups: usize,
+    targets: &Targets,
+    product: impl FnMut(MatRef<'_>, MatMut<'_>),
+) -> (Sums, Vec<Sums>) {
+    let mut sums = sums(cx, (x, groups), targets, product, |group, target, logits| match group {
+        0 => cx.isa.dispatch(RowLoss { logits: logits.row(0), target }),
+        _ => cx.isa.dispatch(RowSlope { logits: logits.row(0), logits_dot: logits.row(group), target }),
+    });
+    let slopes = sums.split_off(1);
+    (sums.remove(0), slopes)
+}
+
+/// The sum of `value(group, column of the label, logits)` over labelled rows for each group of rows of `x`; row `g` of
+/// those logits is the row in group `g`.
+fn sums(
+    cx: &Context,
+    (x, groups): (MatRef, usize),
+    targets: &Targets,
+    mut product: impl FnMut(MatRef<'_>, MatMut<'_>),
+    value: impl Fn(usize, usize, MatRef<'_>) -> f64 + Sync,
+) -> Vec<Sums> {
+    let (rows, v) = (targets.labels.len(), targets.vocabulary.len());
+    check(x, groups, v, targets);
+    let mut values = cx.workspace.take::<f64>(groups * rows);
+    for block in blocks(targets, (rows_at_a_time(v) / groups).max(1)) {
+        let (r, m) = (block.len(), groups * block.len());
+        let input = gather(cx, x, &block, groups);
         let mut logits = cx.workspace.take::<f32>(m * v);
-        let mut logits_dot = cx.workspace.take::<f32>(m * v);
-        let (x, x_dot) = (gather(cx, x, &block, 1), gather(cx, change.x, &block, 1));
-        let x = MatRef::new(&x, m, d);
-        if let Some(weight_dot) = change.weight {
-            matmul::forward(cx, MatRef::new(&x_dot, m, d), weight, change.bias, MatMut::new(&mut logits, m, v));
-            matmul::forward(cx, x, weight_dot, None, MatMut::new(&mut logits_dot, m, v));
-            logits_dot.par_chunks_mut(v).zip(logits.par_chunks(v)).for_each(|(sum, term)| {
-                for (sum, term) in sum.iter_mut().zip(term) {
-                    *sum += term;
-                }
-            });
-        } else {
-            matmul::forward(cx, MatRef::new(&x_dot, m, d), weight, change.bias, MatMut::new(&mut logits_dot, m, v));
-        }
-        matmul::forward(cx, x, weight, bias, MatMut::new(&mut logits, m, v));
-        let slopes: Vec<_> = logits
-            .par_chunks_exact(v)
-            .zip(logits_dot.par_chunks_exact(v))
-            .zip(&block)
-            .map(|((logits, logits_dot), row)| cx.isa.dispatch(RowSlope { logits, logits_dot, target: row.target }))
-            .collect();
-        for (slope, row) in slopes.into_iter().zip(&block) {
-            values[row.row] = slope;
+        product(MatRef::new(&input, m, x.cols()), MatMut::new(&mut logits, m, v));
+        let logits: &[f32] = &logits;
+        let of_row = |i: usize| MatRef::with_stride(&logits[i * v..], groups, v, r * v);
+        let found: Vec<_> = (0..m).into_par_iter().map(|i| value(i / r, block[i % r].target, of_row(i % r))).collect();
+        for (i, found) in found.into_iter().enumerate() {
+            values[i / r * rows + block[i % r].row] = found;
         }
     }
-    targets.sum(&values)
+    (0..groups).map(|g| targets.sum(&values[g * rows..(g + 1) * rows])).collect()
 }
 
 /// Where [`backward`] writes.
@@ -310,18 +298,34 @@ mod tests {
         everywhere(|cx, label| {
             let mut logits = vec![0.0; R * V];
             let mut logits_dot = vec![0.0; R * V];
-            let mut moved = vec![0.0; R * V];
+            let change_of = |(x, x_dot): (MatRef<'_>, MatRef<'_>), y_dot: MatMut<'_>| {
+                let (x, w) = ((x, Some(x_dot)), (&weight, Some(&weight_dot)));
+                matmul::backward::tangent(cx, x, w, Some(&bias_dot), y_dot);
+            };
             matmul::forward(cx, x, &weight, Some(&bias), MatMut::new(&mut logits, R, V));
-            matmul::forward(cx, x_dot, &weight, Some(&bias_dot), MatMut::new(&mut logits_dot, R, V));
-            matmul::forward(cx, x, &weight_dot, None, MatMut::new(&mut moved, R, V));
-            logits_dot.iter_mut().zip(&moved).for_each(|(sum, term)| *sum += term);
+            change_of((x, x_dot), MatMut::new(&mut logits_dot, R, V));
             let (logits, logits_dot) = (MatRef::new(&logits, R, V), MatRef::new(&logits_dot, R, V));
 
             let expected = cross_entropy::forward(cx, &targets, logits);
             same_sums(&forward(cx, x, &weight, Some(&bias), &targets)[0], &expected, label);
-            let change = Change { x: x_dot, weight: Some(&weight_dot), bias: Some(&bias_dot) };
-            let expected = cross_entropy::tangent(cx, &targets, logits, logits_dot);
-            same_sums(&tangent(cx, x, &weight, Some(&bias), &change, &targets), &expected, label);
+            // The input, its change, and a change of nothing.
+            let stacked = [x.data(), x_dot.data(), &[0.0; R * D]].concat();
+            let (loss, slopes) = tangent_by(cx, MatRef::new(&stacked, 3 * R, D), 3, &targets, |x, mut y| {
+                let rows = x.rows() / 3;
+                let (own, dot) = (x.row_range(0..rows), x.row_range(rows..2 * rows));
+                matmul::forward(cx, own, &weight, Some(&bias), y.row_range_mut(0..rows));
+                change_of((own, dot), y.row_range_mut(rows..2 * rows));
+                matmul::forward(
+                    cx,
+                    x.row_range(2 * rows..3 * rows),
+                    &weight,
+                    None,
+                    y.row_range_mut(2 * rows..3 * rows),
+                );
+            });
+            same_sums(&loss, &expected, label);
+            same_sums(&slopes[0], &cross_entropy::tangent(cx, &targets, logits, logits_dot), label);
+            assert!(slopes[1].per_example.iter().all(|slope| slope.to_bits() == 0), "{label}: {slopes:?}");
 
             let mut logits_bar = vec![0.0; R * V];
             cross_entropy::backward(cx, &targets, logits, &scale, MatMut::new(&mut logits_bar, R, V));

@@ -3,16 +3,20 @@
 //! *What must stay true.* Only the rows, and where a vocabulary is named only the entries, that are asked for are
 //! computed; each has the bits it has among all the others.
 
-use super::{Head, HeadParts, Hidden, LinearPart, Model, ModelError, NormPart, pass::Pass, stream::Stream};
+use super::{
+    HeadParts, Hidden, LinearPart, Model, ModelError,
+    layers::{self, Mode},
+    pass::Pass,
+    stream::{Grouped, Stream},
+};
 use crate::{
-    direction::{Displacement, Moves},
+    direction::Displacement,
     kernels::{
         Context,
-        activation::{self, Activation},
         cross_entropy::{self, Sums, Targets, Vocabulary},
-        matmul,
+        head, matmul,
     },
-    tensor::MatRef,
+    tensor::{MatMut, MatRef},
 };
 
 /// Logits `[rows, vocabulary]` per lane.
@@ -44,16 +48,11 @@ impl Model {
         rows: &[usize],
         vocabulary: Vocabulary<'_>,
     ) -> Result<Logits<'w>, ModelError> {
-        let pass = Pass { cx, model: self, lanes };
+        let pass = Pass { cx, model: self, lanes, cache: None };
         let head = self.head()?;
-        let x = pass.head_input(head, hidden, rows);
+        let x = layers::head_input(&pass, head, &hidden.stream, rows);
         let stream = match vocabulary {
-            Vocabulary::Full(_) => {
-                let x = if pass.moved(head.last.params()) { x.fork(cx, lanes.len()) } else { x };
-                let mut logits = x.beside(cx, head.last.outputs);
-                pass.linear(head.last, x.all(), logits.all_mut());
-                logits
-            }
+            Vocabulary::Full(_) => pass.product(head.last, &pass.enter(x, head.last.params())),
             Vocabulary::Only(ids) => pass.entries(head.last, x, ids),
         };
         Ok(Logits { stream })
@@ -79,97 +78,38 @@ impl Model {
             let logits = self.logits(cx, hidden, lanes, rows, targets.vocabulary)?;
             return Ok((0..lanes.len()).map(|lane| cross_entropy::forward(cx, targets, logits.lane(lane))).collect());
         }
-        let pass = Pass { cx, model: self, lanes };
+        let pass = Pass { cx, model: self, lanes, cache: None };
         let head = self.head()?;
-        let x = pass.head_input(head, hidden, rows);
-        Ok(pass.fused_losses(head.last, x, targets))
+        let x = layers::head_input(&pass, head, &hidden.stream, rows);
+        let x = pass.enter(x, head.last.params());
+        let groups = x.groups();
+        // Head and loss in one, block of rows by block of rows.
+        let product = |x: MatRef<'_>, logits: MatMut<'_>| pass.linear(head.last, Grouped::new(x, groups), logits);
+        let sums = head::forward_by(cx, x.all().rows, groups, targets, product);
+        Ok((0..lanes.len()).map(|lane| sums[lane.min(groups - 1)].clone()).collect())
     }
 
-    fn head(&self) -> Result<&HeadParts, ModelError> {
+    pub(super) fn head(&self) -> Result<&HeadParts, ModelError> {
         self.parts.head.as_ref().ok_or(ModelError::NoHead { family: self.spec.family })
     }
 }
 
 impl<'w> Pass<'_, 'w> {
-    /// What the last product of the head reads.
-    fn head_input(&self, head: &HeadParts, hidden: &Hidden<'w>, rows: &[usize]) -> Stream<'w> {
-        let mut x = Stream::new(self.cx, hidden.stream.lanes(), rows.len(), hidden.stream.width());
-        for lane in 0..x.lanes() {
-            let mut out = x.all_mut();
-            for (at, &row) in rows.iter().enumerate() {
-                out.row_mut(lane * rows.len() + at).copy_from_slice(hidden.lane(lane).row(row));
-            }
-        }
-        let dense = head.dense.map(LinearPart::params).into_iter().flatten();
-        if self.moved(dense.chain(head.norm.map(NormPart::params).into_iter().flatten())) {
-            x = x.fork(self.cx, self.lanes.len());
-        }
-        if let Some(part) = head.dense {
-            let mut out = x.beside(self.cx, part.outputs);
-            self.linear(part, x.all(), out.all_mut());
-            let activation = match self.model.spec.head {
-                Head::MaskedLm { activation, .. } => activation,
-                _ => Activation::Tanh,
-            };
-            activation::forward_in_place(self.cx, activation, out.values());
-            x = out;
-        }
-        if let Some(part) = head.norm {
-            let mut out = x.beside(self.cx, x.width());
-            self.norm(part, x.all(), out.all_mut());
-            x = out;
-        }
-        x
-    }
-
     /// The logits of some entries of the vocabulary: their rows of the matrix are taken out and multiplied by.
     fn entries(&self, last: LinearPart, x: Stream<'w>, ids: &[u32]) -> Stream<'w> {
         let x = x.fork(self.cx, self.lanes.len());
         let mut logits = x.beside(self.cx, ids.len());
         let matrix = self.model.store.weight(last.weight);
         for lane in 0..self.lanes.len() {
-            let alone = Pass { lanes: &self.lanes[lane..=lane], ..*self };
-            let mut entries = Stream::new(self.cx, 1, ids.len(), matrix.cols());
-            alone.moves(last.weight).gather(self.cx, matrix, ids, entries.all_mut());
+            let alone = Pass { cx: self.cx, model: self.model, lanes: &self.lanes[lane..=lane], cache: None };
+            let entries = alone.gather(last.weight, ids, 1, matrix.cols());
             let bias: Option<Vec<f32>> = last.bias.map(|id| {
                 let bias = &alone.vectors(id)[0];
                 ids.iter().map(|&id| bias[id as usize]).collect()
             });
-            let rows = lane * x.rows()..(lane + 1) * x.rows();
-            matmul::forward(
-                self.cx,
-                x.lane(lane),
-                &entries.all(),
-                bias.as_deref(),
-                logits.all_mut().row_range_mut(rows),
-            );
+            let y = logits.group_mut(lane);
+            matmul::forward(self.cx, x.lane(lane), &entries.group(0), bias.as_deref(), y);
         }
         logits
-    }
-
-    /// Head and loss in one, block of rows by block of rows.
-    fn fused_losses(&self, last: LinearPart, x: Stream<'w>, targets: &Targets<'_>) -> Vec<Sums> {
-        let matrix = self.model.store.weight(last.weight);
-        if last.bias.is_some_and(|bias| self.moved([bias])) {
-            let one = |lane: usize| {
-                let alone = Pass { lanes: &self.lanes[lane..=lane], ..*self };
-                let bias = last.bias.map(|id| alone.vectors(id));
-                let bias = bias.as_ref().map(|bias| &*bias[0]);
-                alone.moves(last.weight).losses(self.cx, x.lane(lane), matrix, bias, targets).remove(0)
-            };
-            return (0..self.lanes.len()).map(one).collect();
-        }
-        let bias = last.bias.map(|id| self.model.store.vector(id));
-        let moves: Moves<'_> = self.moves(last.weight);
-        if !moves.is_empty() {
-            let x = x.fork(self.cx, self.lanes.len());
-            return moves.losses(self.cx, x.all(), matrix, bias, targets);
-        }
-        // One operand for all lanes: their rows are rows of one batch.
-        let examples = targets.examples.repeat(x.lanes());
-        let stacked = Targets { labels: &targets.labels.repeat(x.lanes()), examples: &examples, ..*targets };
-        let sums = moves.losses(self.cx, x.all(), matrix, bias, &stacked).remove(0);
-        let count = targets.examples.len();
-        (0..self.lanes.len()).map(|lane| sums.part(lane.min(x.lanes() - 1) * count, count)).collect()
     }
 }

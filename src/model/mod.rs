@@ -1,13 +1,14 @@
-//! Transformer language models: architecture as data, one forward pass over all of it.
+//! Transformer language models: architecture as data, one description of the layers for all of it.
 //!
 //! *What it is.* [`ArchSpec`] says what a model computes; a family (one file of `families`) reads it from
 //! `config.json` and names the tensors; [`Parts`] is the model's parameters in the order of its forward pass;
-//! [`Model`] joins them with weights, and [`Model::forward`] evaluates a ragged batch under several
-//! displacements at once.
+//! [`Model`] joins them with weights; [`Model::forward`] evaluates a ragged batch under several displacements at once,
+//! [`Model::tangent`] at θ with its derivatives along several directions.
 //!
 //! *What it is not.* No losses (`objective`), no text, no training.
 //!
-//! *What must stay true.* There is one forward pass: what families differ in is data. A row's result depends on the
+//! *What must stay true.* The layers are written once (`layers`), over the operations of both passes: what families
+//! differ in is data. A row's result depends on the
 //! tokens before it in its own sequence (for encoders: on its own sequence), never on what else is in the batch, how
 //! the batch is cut, or whether its keys came from a cache (contract C1). No padding is ever computed.
 
@@ -18,11 +19,13 @@ pub mod families;
 mod forward;
 mod head;
 mod kv_cache;
+mod layers;
 mod parts;
 mod pass;
 mod slot;
 mod spec;
 mod stream;
+mod tangent;
 
 use std::{
     path::Path,
@@ -40,6 +43,7 @@ pub use slot::{Names, Slot, Tensors};
 pub use spec::{
     ArchSpec, AttentionSpec, EmbeddingSpec, FfnSpec, Head, NormKind, NormPlacement, NormSpec, Positions, Projections,
 };
+pub use tangent::{Slopes, Tangent};
 
 use crate::{
     kernels::rope::RopeTable,

@@ -1,23 +1,30 @@
-//! The parameters of a pass as its lanes see them, applied to rows.
+//! The layers under displacements: rows are those of lanes, parameters are as each lane sees them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
-use super::{LinearPart, Model, NormKind, NormPart};
+use super::{
+    KvCache, LinearPart, Model, NormKind, NormPart,
+    layers::{self, Mode, Rows},
+    stream::{Grouped, Stream},
+};
 use crate::{
     direction::{Displacement, Moves, ParamId},
     kernels::{
-        Context, elementwise,
+        Context,
+        activation::{self, Activation},
+        attention::{self, Inputs},
+        elementwise,
         norm::{self, Norm},
     },
-    tensor::{MatMut, MatRef},
+    tensor::{MatMut, Sequences},
 };
 
 /// One evaluation of a model: all lanes, over one batch.
-#[derive(Clone, Copy)]
 pub(super) struct Pass<'a, 'w> {
     pub(super) cx: &'w Context,
     pub(super) model: &'a Model,
     pub(super) lanes: &'a [Displacement],
+    pub(super) cache: Option<&'a mut KvCache>,
 }
 
 impl<'a> Pass<'a, '_> {
@@ -26,46 +33,97 @@ impl<'a> Pass<'a, '_> {
         Moves::of(self.lanes, id, &self.model.store.params()[id])
     }
 
-    /// Whether some lane moves one of these parameters.
-    pub(super) fn moved(&self, ids: impl IntoIterator<Item = ParamId>) -> bool {
-        ids.into_iter().any(|id| self.lanes.iter().any(|lane| lane.moves(id)))
-    }
-
     /// A vector in every lane, or once if nothing moves it.
     pub(super) fn vectors(&self, id: ParamId) -> Vec<Cow<'a, [f32]>> {
         self.moves(id).values(self.cx, self.model.store.vector(id))
     }
+}
 
-    /// `y = x Wᵀ (+ bias)`; rows are those of all lanes, or of one while nothing is moved.
-    pub(super) fn linear(&self, part: LinearPart, x: MatRef<'_>, mut y: MatMut<'_>) {
+impl<'w> Mode<'w> for Pass<'_, 'w> {
+    fn cx(&self) -> &'w Context {
+        self.cx
+    }
+    fn model(&self) -> &Model {
+        self.model
+    }
+
+    fn groups(&self, mut params: impl Iterator<Item = ParamId>) -> usize {
+        let moved = params.any(|id| self.lanes.iter().any(|lane| lane.moves(id)));
+        if moved { self.lanes.len() } else { 1 }
+    }
+
+    fn widen(&self, stream: Stream<'w>, groups: usize) -> Stream<'w> {
+        stream.fork(self.cx, groups)
+    }
+
+    fn gather(&self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w> {
+        let moves = self.moves(table);
+        let mut rows = Stream::new(self.cx, if moves.is_empty() { 1 } else { groups }, ids.len(), width);
+        moves.gather(self.cx, self.model.store.weight(table), ids, rows.all_mut());
+        rows.fork(self.cx, groups)
+    }
+
+    fn linear(&self, part: LinearPart, x: Grouped<'_>, mut y: MatMut<'_>) {
         let weight = (self.model.store.weight(part.weight), part.stored);
         let bias = part.bias.map(|id| self.vectors(id)).unwrap_or_default();
         let moves = self.moves(part.weight);
         if bias.len() <= 1 {
-            return moves.linear(self.cx, x, weight, bias.first().map(|bias| &**bias), y);
+            return moves.linear(self.cx, x.rows, weight, bias.first().map(|bias| &**bias), y);
         }
-        moves.linear(self.cx, x, weight, None, y.reborrow());
-        let rows = y.rows() / bias.len();
+        moves.linear(self.cx, x.rows, weight, None, y.reborrow());
         for (lane, bias) in bias.iter().enumerate() {
-            elementwise::add_bias(self.cx, bias, y.row_range_mut(lane * rows..(lane + 1) * rows));
+            elementwise::add_bias(self.cx, bias, y.row_range_mut(x.range(lane)));
         }
     }
 
-    /// `y = norm(x)`; rows as in [`Pass::linear`].
-    pub(super) fn norm(&self, part: NormPart, x: MatRef<'_>, mut y: MatMut<'_>) {
+    fn norm(&self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {
+        let mut y = x.beside(self.cx, x.width());
         let weights = self.vectors(part.weight);
         let biases = part.bias.map(|id| self.vectors(id)).unwrap_or_default();
         let spec = &self.model.spec.norm;
-        let groups = weights.len().max(biases.len());
-        let rows = x.rows() / groups;
-        for group in 0..groups {
+        let x = Grouped::new(x.all().rows, weights.len().max(biases.len()));
+        for group in 0..x.groups {
             let weight = &weights[group % weights.len()];
             let norm = match spec.kind {
                 NormKind::Layer => Norm::layer(weight, biases.get(group % biases.len().max(1)).map(|b| &**b), spec.eps),
                 NormKind::Rms => Norm::rms(weight, spec.eps),
             };
-            let range = group * rows..(group + 1) * rows;
-            norm::forward(self.cx, norm, x.row_range(range.clone()), y.row_range_mut(range));
+            norm::forward(self.cx, norm, x.group(group), y.all_mut().row_range_mut(x.range(group)));
         }
+        y
+    }
+
+    fn activate(&self, activation: Activation, x: &mut Stream<'w>) {
+        activation::forward_in_place(self.cx, activation, x.values());
+    }
+
+    fn gate(&self, activation: Activation, mut gate: Stream<'w>, mut up: Stream<'w>) -> Stream<'w> {
+        activation::gated_forward_in_place(self.cx, activation, gate.values(), up.values());
+        gate
+    }
+
+    fn attend(&mut self, index: usize, rows: &Rows<'_>, x: &Stream<'w>, columns: [Range<usize>; 3]) -> Stream<'w> {
+        let mut out = x.beside(self.cx, self.model.spec.query_width());
+        let inputs = layers::inputs(x.all().rows, &columns);
+        match &mut self.cache {
+            None => {
+                let sequences = rows.batch.sequences().repeat(x.groups());
+                let layer = layers::attention(self.model, &sequences, &sequences);
+                attention::forward(self.cx, &layer, inputs, out.all_mut());
+            }
+            Some(cache) => {
+                let Inputs { q, k, v } = inputs;
+                // Keys before those of the batch are the cache's, sequence by sequence.
+                for (sequence, range) in rows.batch.sequences().iter().enumerate() {
+                    let [k, v] = cache.extend(index, sequence, [k, v], range.clone());
+                    let queries = Sequences::from_lengths([range.len()]);
+                    let keys = Sequences::from_lengths([rows.starts[sequence] + range.len()]);
+                    let inputs = Inputs { q: q.row_range(range.clone()), k, v };
+                    let layer = layers::attention(self.model, &queries, &keys);
+                    attention::forward(self.cx, &layer, inputs, out.all_mut().row_range_mut(range));
+                }
+            }
+        }
+        out
     }
 }

@@ -5,30 +5,29 @@ use crate::{
     tensor::{MatMut, MatRef, Scratch},
 };
 
-/// Rows `[lanes · T, width]` between the layers of a model: `lanes` is 1 until a layer is displaced.
+/// Rows `[groups · T, width]` between the layers of a model. A group is a lane of a forward pass (one for all of them
+/// until a layer is displaced); in a tangent pass group 0 is the values and each other one their change along one
+/// direction.
 pub(super) struct Stream<'w> {
     values: Scratch<'w, f32>,
-    lanes: usize,
+    groups: usize,
     rows: usize,
     width: usize,
 }
 
 impl<'w> Stream<'w> {
-    /// `rows` rows in each of `lanes` lanes, not yet written.
-    pub(super) fn new(cx: &'w Context, lanes: usize, rows: usize, width: usize) -> Self {
-        Stream { values: cx.workspace.take(lanes * rows * width), lanes, rows, width }
+    /// `rows` rows in each of `groups` groups, not yet written.
+    pub(super) fn new(cx: &'w Context, groups: usize, rows: usize, width: usize) -> Self {
+        Stream { values: cx.workspace.take(groups * rows * width), groups, rows, width }
     }
 
-    /// As many rows and lanes of another width, not yet written.
+    /// As many rows and groups of another width, not yet written.
     pub(super) fn beside(&self, cx: &'w Context, width: usize) -> Self {
-        Stream::new(cx, self.lanes, self.rows, width)
+        Stream::new(cx, self.groups, self.rows, width)
     }
 
-    pub(super) fn lanes(&self) -> usize {
-        self.lanes
-    }
-    pub(super) fn rows(&self) -> usize {
-        self.rows
+    pub(super) fn groups(&self) -> usize {
+        self.groups
     }
     pub(super) fn width(&self) -> usize {
         self.width
@@ -36,32 +35,76 @@ impl<'w> Stream<'w> {
     pub(super) fn values(&mut self) -> &mut [f32] {
         &mut self.values
     }
-    pub(super) fn all(&self) -> MatRef<'_> {
-        MatRef::new(&self.values, self.lanes * self.rows, self.width)
+    /// The values of each group, to be written.
+    pub(super) fn each(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.values.chunks_exact_mut((self.rows * self.width).max(1))
+    }
+    pub(super) fn all(&self) -> Grouped<'_> {
+        Grouped::new(MatRef::new(&self.values, self.groups * self.rows, self.width), self.groups)
     }
     pub(super) fn all_mut(&mut self) -> MatMut<'_> {
-        MatMut::new(&mut self.values, self.lanes * self.rows, self.width)
+        MatMut::new(&mut self.values, self.groups * self.rows, self.width)
+    }
+    pub(super) fn group(&self, group: usize) -> MatRef<'_> {
+        self.all().group(group)
+    }
+    pub(super) fn group_mut(&mut self, group: usize) -> MatMut<'_> {
+        let (rows, width) = (self.rows, self.width);
+        MatMut::new(&mut self.values[group * rows * width..(group + 1) * rows * width], rows, width)
     }
     /// The rows of one lane; those of the only one while lanes agree.
     pub(super) fn lane(&self, lane: usize) -> MatRef<'_> {
-        let first = lane.min(self.lanes - 1) * self.rows;
-        self.all().row_range(first..first + self.rows)
+        self.group(lane.min(self.groups - 1))
     }
 
-    /// The same rows in each of `lanes` lanes.
+    /// With the same rows in each of `lanes` lanes.
     pub(super) fn fork(self, cx: &'w Context, lanes: usize) -> Self {
-        if self.lanes == lanes {
+        if self.groups == lanes {
             return self;
         }
         let mut forked = Stream::new(cx, lanes, self.rows, self.width);
-        for lane in forked.values.chunks_exact_mut((self.rows * self.width).max(1)) {
-            lane.copy_from_slice(&self.values);
-        }
+        forked.each().for_each(|lane| lane.copy_from_slice(&self.values));
         forked
+    }
+
+    /// With groups of zeros after those it has, `groups` in all.
+    pub(super) fn extend(self, cx: &'w Context, groups: usize) -> Self {
+        if self.groups == groups {
+            return self;
+        }
+        let mut extended = Stream::new(cx, groups, self.rows, self.width);
+        let (own, new) = extended.values.split_at_mut(self.values.len());
+        own.copy_from_slice(&self.values);
+        new.fill(0.0);
+        extended
     }
 
     /// Adds `delta` to the rows.
     pub(super) fn add(&mut self, cx: &Context, delta: &Stream<'_>) {
         elementwise::add_assign(cx, &delta.values, &mut self.values);
+    }
+}
+
+/// The rows of all groups, those of group 0 first.
+#[derive(Clone, Copy)]
+pub(super) struct Grouped<'a> {
+    pub(super) rows: MatRef<'a>,
+    pub(super) groups: usize,
+}
+
+impl<'a> Grouped<'a> {
+    /// `rows` as `groups` equal groups.
+    pub(super) fn new(rows: MatRef<'a>, groups: usize) -> Self {
+        assert_eq!(rows.rows() % groups, 0, "{} rows in {groups} groups", rows.rows());
+        Grouped { rows, groups }
+    }
+    /// Where the rows of a group are.
+    pub(super) fn range(self, group: usize) -> std::ops::Range<usize> {
+        let rows = self.rows.rows() / self.groups;
+        group * rows..(group + 1) * rows
+    }
+    /// The rows of a group.
+    pub(super) fn group(self, group: usize) -> MatRef<'a> {
+        self.rows.row_range(self.range(group))
     }
 }

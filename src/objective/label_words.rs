@@ -3,11 +3,13 @@
 //! The loss of an example is the cross-entropy of the softmax over the logits of its words alone, in the row of the
 //! mask token. The classes of a classifier are words at the first row.
 
+use std::sync::Arc;
+
 use super::{LabelError, Scores};
 use crate::{
-    direction::Displacement,
+    direction::{DirectionSet, Displacement},
     kernels::{Context, cross_entropy::Vocabulary},
-    model::{ArchSpec, Batch, Model, ModelError},
+    model::{ArchSpec, Batch, Model, ModelError, Slopes},
 };
 
 /// One example: a sequence with a mask token, and the words that may stand there.
@@ -78,14 +80,40 @@ impl WordBatch {
     pub fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<Scores>, ModelError> {
         let hidden = model.forward(cx, &self.batch, lanes, None, None)?;
         let logits = model.logits(cx, &hidden, lanes, &self.rows, Vocabulary::Only(&self.vocabulary))?;
-        let scores = |lane: usize| {
-            let of = |(row, (columns, _)): (usize, &(Vec<usize>, [usize; 1]))| {
-                columns.iter().map(|&column| f64::from(logits.lane(lane).row(row)[column])).collect()
-            };
-            let scores = self.columns.iter().enumerate().map(of).collect();
-            Scores::of_choices(scores, &self.columns.iter().map(|(_, gold)| gold.as_slice()).collect::<Vec<_>>())
-        };
+        let scores = |lane| Scores::of_choices(self.words(|row| logits.lane(lane).row(row)), &self.gold());
         Ok((0..lanes.len()).map(scores).collect())
+    }
+
+    /// What `model` makes of the examples at θ, and the exact derivative of each example's loss along each of `along`,
+    /// from one pass over the weights.
+    ///
+    /// # Errors
+    /// As [`WordBatch::score`].
+    pub fn slopes(
+        &self,
+        model: &Model,
+        cx: &Context,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Scores, Vec<Vec<f64>>), ModelError> {
+        let pass = model.tangent(cx, &self.batch, along)?;
+        let logits = pass.logits(&self.rows, Vocabulary::Only(&self.vocabulary))?;
+        let width = self.vocabulary.len();
+        let Slopes { value, slopes } = logits.map(|logits| self.words(|row| &logits[row * width..(row + 1) * width]));
+        let scores = Scores::of_choices(value, &self.gold());
+        let slopes = slopes.iter().map(|changes| scores.slopes(changes, &self.gold())).collect();
+        Ok((scores, slopes))
+    }
+
+    /// The values of each example's words in the rows of a matrix `[examples, vocabulary]`.
+    fn words<'a>(&self, row: impl Fn(usize) -> &'a [f32]) -> Vec<Vec<f64>> {
+        let of = |(at, (columns, _)): (usize, &(Vec<usize>, [usize; 1]))| {
+            columns.iter().map(|&column| f64::from(row(at)[column])).collect()
+        };
+        self.columns.iter().enumerate().map(of).collect()
+    }
+
+    fn gold(&self) -> Vec<&[usize]> {
+        self.columns.iter().map(|(_, gold)| gold.as_slice()).collect()
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! *What it is.* [`Examples`] are a run's examples under its objective: options, tokens of texts and answers, label words
 //! or classes. [`Labelled`] turns the labels of any batch into the rows that the head is asked for; [`losses`] is the
-//! pass that reads them, in every lane; [`Generator`] goes the other way, from logits to text.
+//! pass that reads them, in every lane, [`slopes`] the one that also answers their exact derivatives; [`Generator`] goes
+//! the other way, from logits to text.
 //!
 //! *What it is not.* No templates and no metrics of answers (`task`). *What must stay true* (contract C1): an
 //! example's loss is one f64 chain over its labelled rows, the total one over examples in batch order; the mean is
@@ -22,13 +23,15 @@ pub use options::{Learnt, OptionBatch, Options};
 pub use sampling::{NotANumber, Sampler};
 pub use scores::Scores;
 
+use std::sync::Arc;
+
 use crate::{
-    direction::Displacement,
+    direction::{DirectionSet, Displacement},
     kernels::{
         Context,
         cross_entropy::{Sums, Targets, Vocabulary},
     },
-    model::{ArchSpec, Batch, Head, Model, ModelError},
+    model::{ArchSpec, Batch, Head, Model, ModelError, Slopes},
     tensor::Sequences,
 };
 
@@ -118,6 +121,23 @@ impl Labelled {
     pub fn count(&self) -> usize {
         self.rows.len()
     }
+}
+
+/// The losses of the labelled rows of `batch` at θ and their exact derivatives along each of `along`, from one pass over
+/// the weights; divided by `Labelled::count` each is that of the mean loss.
+///
+/// # Errors
+/// [`ModelError`] if the batch does not fit the model, or the model has no head.
+pub fn slopes(
+    model: &Model,
+    cx: &Context,
+    batch: &Batch,
+    labelled: &Labelled,
+    along: &[Arc<DirectionSet>],
+) -> Result<Slopes<Sums>, ModelError> {
+    let vocabulary = Vocabulary::Full(labelled.width);
+    let targets = Targets { vocabulary, labels: &labelled.labels, examples: &labelled.examples };
+    model.tangent(cx, batch, along)?.losses(&labelled.rows, &targets)
 }
 
 /// The losses of the labelled rows of `batch` in every lane, from one pass over the weights; `Sums::total` divided by

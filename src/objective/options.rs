@@ -9,16 +9,16 @@
 //! it is no row, and what begins another sequence of the example is read there. Continuations of one token therefore
 //! cost the prompt alone.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use super::{LabelError, Scores};
 use crate::{
-    direction::Displacement,
+    direction::{DirectionSet, Displacement},
     kernels::{
         Context,
         cross_entropy::{Sums, Targets, Vocabulary},
     },
-    model::{ArchSpec, Batch, Model, ModelError},
+    model::{ArchSpec, Batch, Model, ModelError, Slopes},
     tensor::Sequences,
 };
 
@@ -133,17 +133,49 @@ impl OptionBatch {
         Ok(sums.iter().map(|sums| self.scores(sums)).collect())
     }
 
+    /// What `model` makes of the examples at θ, and the exact derivative of each example's loss along each of `along`,
+    /// from one pass over the weights.
+    ///
+    /// # Errors
+    /// As [`OptionBatch::score`].
+    pub fn slopes(
+        &self,
+        model: &Model,
+        cx: &Context,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Scores, Vec<Vec<f64>>), ModelError> {
+        let vocabulary = Vocabulary::Full(self.vocab_size);
+        let targets = Targets { vocabulary, labels: &self.labels, examples: &self.continuations };
+        let Slopes { value, slopes } = model.tangent(cx, &self.batch, along)?.losses(&self.rows, &targets)?;
+        let scores = self.scores(&value);
+        let slope = |sums: &Sums| match self.learnt {
+            Learnt::Choice => scores.slopes(&self.means(sums), &self.gold()),
+            Learnt::Tokens => self.of_right(sums),
+        };
+        let slopes = slopes.iter().map(slope).collect();
+        Ok((scores, slopes))
+    }
+
     fn scores(&self, sums: &Sums) -> Scores {
-        let mean = |at: usize| -sums.per_example[at] / sums.counts[at] as f64;
-        let scores = self.examples.iter().map(|of| of.map(mean).collect()).collect();
-        let gold: Vec<&[usize]> = self.gold.iter().map(Vec::as_slice).collect();
         match self.learnt {
-            Learnt::Choice => Scores::of_choices(scores, &gold),
-            Learnt::Tokens => {
-                let right = self.examples.iter().zip(&gold).map(|(of, gold)| sums.per_example[of.start + gold[0]]);
-                Scores::new(scores, right.collect(), &gold)
-            }
+            Learnt::Choice => Scores::of_choices(self.means(sums), &self.gold()),
+            Learnt::Tokens => Scores::new(self.means(sums), self.of_right(sums), &self.gold()),
         }
+    }
+
+    /// The negated mean over each continuation: linear, so that slopes of losses give slopes of scores.
+    fn means(&self, sums: &Sums) -> Vec<Vec<f64>> {
+        let mean = |at: usize| -sums.per_example[at] / sums.counts[at] as f64;
+        self.examples.iter().map(|of| of.map(mean).collect()).collect()
+    }
+
+    /// The sum over the continuation of each example that is learnt.
+    fn of_right(&self, sums: &Sums) -> Vec<f64> {
+        self.examples.iter().zip(&self.gold).map(|(of, gold)| sums.per_example[of.start + gold[0]]).collect()
+    }
+
+    fn gold(&self) -> Vec<&[usize]> {
+        self.gold.iter().map(Vec::as_slice).collect()
     }
 }
 

@@ -26,13 +26,36 @@ impl Scores {
         let correct = scores.iter().zip(gold).map(|(scores, gold)| gold.contains(&first_largest(scores))).collect();
         Scores { scores, losses, correct }
     }
+
+    /// The derivative of each loss of [`Scores::of_choices`] where the scores change by `changes`.
+    pub(super) fn slopes(&self, changes: &[Vec<f64>], gold: &[&[usize]]) -> Vec<f64> {
+        let of_example = self.scores.iter().zip(changes).zip(gold);
+        of_example.map(|((scores, changes), gold)| cross_entropy_slope(scores, changes, gold[0])).collect()
+    }
 }
 
 /// `−ln softmax(scores)[gold]`: an f64 chain in the order of the scores, with the kernels' own exponential.
 fn cross_entropy(scores: &[f64], gold: usize) -> f64 {
-    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, |a, b| if b.is_nan() || b > a { b } else { a });
+    let largest = largest(scores);
     let sum = scores.iter().fold(0.0, |sum, score| sum + Real::exp(score - largest));
     (largest - scores[gold]) + Real::ln(sum)
+}
+
+/// `Σ softmax(scores)[i] · changes[i] − changes[gold]`: the derivative of [`cross_entropy`], by chains of the same order.
+fn cross_entropy_slope(scores: &[f64], changes: &[f64], gold: usize) -> f64 {
+    let largest = largest(scores);
+    let (mut sum, mut weighted) = (0.0, 0.0);
+    for (score, change) in scores.iter().zip(changes) {
+        let e: f64 = Real::exp(score - largest);
+        sum += e;
+        weighted += e * change;
+    }
+    weighted / sum - changes[gold]
+}
+
+/// The largest score; NaN if one is.
+fn largest(scores: &[f64]) -> f64 {
+    scores.iter().copied().fold(f64::NEG_INFINITY, |a, b| if b.is_nan() || b > a { b } else { a })
 }
 
 fn first_largest(scores: &[f64]) -> usize {
@@ -44,7 +67,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nan_scores_reach_the_loss() {
+    fn the_slope_of_a_choice_is_that_of_its_loss() {
+        // softmax(0, ln 3) = (1/4, 3/4): 1/4 · 8 + 3/4 · 4 − 8, a few roundings of values below 8.
+        assert!((cross_entropy_slope(&[0.0, 3.0_f64.ln()], &[8.0, 4.0], 0) + 3.0).abs() < 1e-14);
+        assert_eq!(cross_entropy_slope(&[1e3, -1e3], &[5.0, 7.0], 1), -2.0);
+        assert_eq!(cross_entropy_slope(&[1.0, 2.0], &[-0.0, -0.0], 0).to_bits(), 0);
+    }
+
+    #[test]
+    fn nan_scores_reach_the_loss_and_its_slope() {
+        assert!(cross_entropy_slope(&[f64::NAN, 1.0], &[0.0, 0.0], 1).is_nan());
+        assert!(cross_entropy_slope(&[0.0, 1.0], &[f64::NAN, 0.0], 1).is_nan());
         assert!(cross_entropy(&[1.0, f64::NAN], 0).is_nan());
         assert!(cross_entropy(&[f64::NAN, 1.0], 1).is_nan());
         assert!((cross_entropy(&[0.0, 0.0], 1) - 2.0_f64.ln()).abs() < 1e-15);

@@ -61,15 +61,45 @@ impl LiveOracle {
     /// The mean loss of the examples at `numbers` in every lane: over all that their weights count, whatever the passes.
     fn score(&self, numbers: &[usize], lanes: &[Displacement]) -> Result<Vec<Losses>, ExamplesError> {
         let (model, cx) = (self.tuned.model(), self.tuned.context());
+        self.means(numbers, lanes.len(), |pass| self.examples.losses(model, cx, pass, lanes))
+    }
+
+    /// The mean loss of the examples at `numbers`, and its slope along each direction.
+    fn differentiate(
+        &self,
+        numbers: &[usize],
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Losses, Vec<Losses>), ExamplesError> {
+        let (model, cx) = (self.tuned.model(), self.tuned.context());
+        let mut means = self.means(numbers, 1 + along.len(), |pass| {
+            let (losses, slopes) = self.examples.slopes(model, cx, pass, along)?;
+            Ok(std::iter::once(losses).chain(slopes).collect())
+        })?;
+        let slopes = means.split_off(1);
+        Ok((means.remove(0), slopes))
+    }
+
+    /// The means of `groups` numbers for each of the examples at `numbers`, which `evaluate` answers for some at a time.
+    fn means(
+        &self,
+        numbers: &[usize],
+        groups: usize,
+        evaluate: impl Fn(&[usize]) -> Result<Vec<Vec<f64>>, ExamplesError>,
+    ) -> Result<Vec<Losses>, ExamplesError> {
         let weight = numbers.iter().map(|&number| self.examples.weight(number)).sum::<usize>() as f64;
-        let mut contributions = vec![Vec::with_capacity(numbers.len()); lanes.len()];
-        for pass in self.examples.passes(numbers, ROWS / lanes.len()) {
-            let losses = self.examples.losses(model, cx, pass, lanes)?;
-            for (of_lane, losses) in contributions.iter_mut().zip(losses) {
-                of_lane.extend(losses.into_iter().map(|loss| loss / weight));
+        let mut contributions = vec![Vec::with_capacity(numbers.len()); groups];
+        for pass in self.examples.passes(numbers, ROWS / groups) {
+            for (of_group, values) in contributions.iter_mut().zip(evaluate(pass)?) {
+                of_group.extend(values.into_iter().map(|value| value / weight));
             }
         }
         Ok(contributions.into_iter().map(summed).collect())
+    }
+
+    /// Counts the tokens of the batch in `groups` groups of rows.
+    fn count(&mut self, groups: usize) {
+        let rows: usize = self.batch.iter().map(|&number| self.examples.tokens(number)).sum();
+        self.tokens += (rows * groups) as u64;
     }
 }
 
@@ -106,13 +136,19 @@ impl Oracle for LiveOracle {
         assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
         let losses = self.score(&self.batch, probes).map_err(failed)?;
         self.tuned.model().store().check_unchanged().map_err(|error| failed(ModelError::from(error)))?;
-        let rows: usize = self.batch.iter().map(|&number| self.examples.tokens(number)).sum();
-        self.tokens += (rows * probes.len()) as u64;
+        self.count(probes.len());
         Ok(losses)
     }
 
-    fn slopes(&mut self, _: BatchId, _: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
-        Err(OracleError::NoSlopes)
+    fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
+        assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
+        if !self.examples.has_slopes() {
+            return Err(OracleError::NoSlopes);
+        }
+        let slopes = self.differentiate(&self.batch, along).map_err(failed)?;
+        self.tuned.model().store().check_unchanged().map_err(|error| failed(ModelError::from(error)))?;
+        self.count(1 + along.len());
+        Ok(slopes)
     }
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
@@ -124,8 +160,10 @@ impl Oracle for LiveOracle {
 mod tests {
     use super::*;
     use crate::{
+        direction::Direction,
         kernels::{Context, Isa},
         model::Model,
+        noise::{Law, NoiseKey, Role},
         objective::{Criterion, Examples},
         optim::{self, Clock},
         task::Objective,
@@ -147,7 +185,19 @@ mod tests {
 
     /// Trains by `MeZO` and answers the loss of every step and all weights.
     fn train(name: &str, objective: Objective, isa: Isa, steps: u64, lr: f64) -> (Vec<f64>, Vec<f32>) {
-        let options = toml::Table::from_iter([("lr".to_owned(), lr.into()), ("queries".to_owned(), 4.into())]);
+        train_by("two-sided", name, objective, isa, steps, lr)
+    }
+
+    fn train_by(
+        estimator: &str,
+        name: &str,
+        objective: Objective,
+        isa: Isa,
+        steps: u64,
+        lr: f64,
+    ) -> (Vec<f64>, Vec<f32>) {
+        let options = [("lr", lr.into()), ("queries", 4.into()), ("estimator", estimator.into())];
+        let options = toml::Table::from_iter(options.map(|(name, value)| (name.to_owned(), value)));
         let mut optimizer = optim::find("mezo").and_then(|entry| entry.build(&options)).expect("an optimizer");
         let mut oracle = oracle(name, objective, Criterion::Loss, isa);
         let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
@@ -162,12 +212,35 @@ mod tests {
 
     #[test]
     fn mezo_lowers_every_loss_of_a_model() {
-        for objective in [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier] {
+        let objectives = [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier];
+        for (objective, estimator) in objectives.into_iter().flat_map(|of| [(of, "two-sided"), (of, "slope")]) {
             // Both runs see the same batches and directions; a wrong sign climbs, a wrong batch or a lost update stands.
-            let last =
-                |lr| train(checkpoints(objective)[0], objective, Isa::fastest(), 60, lr).0[50..].iter().sum::<f64>();
+            let last = |lr| {
+                let losses = train_by(estimator, checkpoints(objective)[0], objective, Isa::fastest(), 60, lr).0;
+                losses[50..].iter().sum::<f64>()
+            };
             let (trained, untrained) = (last(2e-3), last(0.0));
-            assert!(trained < untrained, "{objective:?}: {trained} after training, {untrained} without");
+            assert!(trained < untrained, "{objective:?}, {estimator}: {trained} after training, {untrained} without");
+        }
+    }
+
+    #[test]
+    fn slopes_come_with_the_losses_of_a_probe_of_nothing_and_an_example_has_its_own_in_any_pass() {
+        for objective in [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier] {
+            let mut oracle = oracle(checkpoints(objective)[0], objective, Isa::fastest());
+            let (key, law) = (NoiseKey::new(1, 2, Role::Dense, 3), Law::Gaussian);
+            let noise = oracle.trainable().iter().map(|&id| (id, Direction::Dense { key, law }));
+            let along = [Arc::new(DirectionSet::new(noise)), Arc::default()];
+            let batch = oracle.draw(Pool::Train, None).expect("a batch");
+            let (losses, slopes) = oracle.slopes(batch, &along).expect("slopes");
+            assert_eq!(losses, oracle.losses(batch, &[Displacement::default()]).expect("losses")[0], "{objective:?}");
+            assert_eq!(slopes[1], summed(vec![0.0; 4]), "{objective:?}");
+            let weight: usize = oracle.batch.iter().map(|&number| oracle.examples.weight(number)).sum();
+            for (&number, found) in oracle.batch.iter().zip(&slopes[0].per_example) {
+                let alone = oracle.examples.slopes(oracle.tuned.model(), oracle.tuned.context(), &[number], &along);
+                assert_eq!(alone.expect("slopes").1[0][0] / weight as f64, *found, "{objective:?}, example {number}");
+            }
+            assert_eq!(slopes[0], summed(slopes[0].per_example.clone()), "{objective:?}");
         }
     }
 
@@ -188,7 +261,7 @@ mod tests {
         let mut oracle = oracle("qwen2", Objective::Options, Criterion::Loss, Isa::fastest());
         let ids = oracle.trainable()[..1].to_vec();
         let values: Arc<[f32]> = vec![1.0; oracle.params()[ids[0]].elements()].into();
-        let set = Arc::new(DirectionSet::new([(ids[0], crate::direction::Direction::Explicit(values))]));
+        let set = Arc::new(DirectionSet::new([(ids[0], Direction::Explicit(values))]));
         let before = oracle.inspect(ids[0]).at(3, 2);
         let batch = oracle.draw(Pool::Train, None).expect("a batch");
         let probes = [Displacement::default(), Displacement::along(&set, 0.5)];

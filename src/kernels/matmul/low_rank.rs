@@ -4,7 +4,7 @@
 //! the chains of the main one, so `y` is written once. In profile `strict-bf16` its operands are
 //! rounded like those of any linear layer.
 
-use super::{Chain, Context, Left, MatMut, MatRef, PanelSource, Tail, multiply, product, tile::Start};
+use super::{Chain, Context, Left, MatMut, MatRef, PanelSource, Tail, multiply, panel::ByInput, product, tile::Start};
 
 /// A displacement `coefficient · left · rightᵀ` of a weight `[n, k]`.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,50 @@ pub fn forward<W: PanelSource>(
         product::nn(cx, own, right, false, MatMut::new(part, m, rank));
         part.iter_mut().for_each(|t| *t *= coefficient);
     }
-    let groups: Vec<_> = probes.iter().map(|probe| probe.left).collect();
-    let tail = Tail { x: MatRef::new(&side, rows, rank), groups: &groups };
+    let left: Vec<_> = probes.iter().map(|probe| probe.left).collect();
+    with_side(cx, x, w, Side { x: MatRef::new(&side, rows, rank), left: &left }, bias, y);
+}
+
+/// A product of its own for each of the equal row groups of `x`, which goes on where the chains of the main one end.
+///
+/// A group that has fewer columns than the others pads `x` with −0 and `left` with +0: adding −0 changes no value.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// `[groups · m, r]`.
+    pub x: MatRef<'a>,
+    /// `[n, r]` for each group.
+    pub left: &'a [MatRef<'a>],
+}
+
+/// `y = x Wᵀ + side · leftᵀ (+ bias)`, the chain of `y` running over `k` and then over the columns of `side`.
+///
+/// Shapes: `x` `[groups · m, k]`, `w` `[n, k]`, `bias` `[n]`, `y` `[groups · m, n]`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn with_side<W: PanelSource>(
+    cx: &Context,
+    x: MatRef<'_>,
+    w: &W,
+    side: Side<'_>,
+    bias: Option<&[f32]>,
+    y: MatMut<'_>,
+) {
+    let tail = Tail { x: side.x, groups: side.left };
     multiply(cx, Left::Rows(x), w, Some(tail), Chain { start: Start::Zero, bias }, y);
+}
+
+/// As [`with_side`] for a weight stored `[k, n]`, inputs by outputs.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn with_side_transposed<W: PanelSource>(
+    cx: &Context,
+    x: MatRef<'_>,
+    w: &W,
+    side: Side<'_>,
+    bias: Option<&[f32]>,
+    y: MatMut<'_>,
+) {
+    with_side(cx, x, &ByInput(w), side, bias, y);
 }

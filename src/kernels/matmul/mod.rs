@@ -65,6 +65,22 @@ pub fn forward_transposed<W: PanelSource>(cx: &Context, x: MatRef<'_>, w: &W, bi
     multiply(cx, Left::Rows(x), &ByInput(w), None, Chain { start: Start::Zero, bias }, y);
 }
 
+/// `y += x Wᵀ`, each chain going on from what `y` holds. Shapes as in [`forward`].
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn accumulate<W: PanelSource>(cx: &Context, x: MatRef<'_>, w: &W, y: MatMut<'_>) {
+    multiply(cx, Left::Rows(x), w, None, Chain { start: Start::Continue, bias: None }, y);
+}
+
+/// `y += x W` for a weight stored `[k, n]`, as [`accumulate`]. Shapes as in [`forward_transposed`].
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn accumulate_transposed<W: PanelSource>(cx: &Context, x: MatRef<'_>, w: &W, y: MatMut<'_>) {
+    accumulate(cx, x, &ByInput(w), y);
+}
+
 /// Where the chains of a product begin and what is added at their end.
 #[derive(Clone, Copy)]
 struct Chain<'a> {

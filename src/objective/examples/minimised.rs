@@ -3,13 +3,15 @@
 //! A zeroth-order method needs values only, so it trains on the metric itself (`MeZO`, Malladi et al., 2023,
 //! arXiv:2305.17333, section 3.4). Each example then counts alike: a step minimises the mean of 1 - score.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::{Examples, ExamplesError, Form, Learnt, Scored, passes, right};
 use crate::{
-    direction::Displacement,
+    direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::Model,
+    model::{Model, ModelError},
     objective::{GenerationError, Scores},
     task::Metric,
 };
@@ -126,7 +128,7 @@ impl Minimised {
         let examples = &self.examples;
         match (self.criterion, &examples.answers) {
             (Criterion::Loss, _) => {
-                let scores = examples.scored(Scored::Learnt, model, cx, numbers, lanes)?;
+                let scores = examples.batch(Scored::Learnt, model, numbers).score(model, cx, lanes)?;
                 Ok(scores.into_iter().map(|scores| scores.losses).collect())
             }
             (Criterion::Accuracy | Criterion::F1, Some(answers)) => {
@@ -144,6 +146,28 @@ impl Minimised {
                 Ok(scores.iter().map(wrong).collect())
             }
         }
+    }
+}
+
+impl Minimised {
+    /// The loss of each of the examples `numbers` at θ, and its exact derivative along each of `along`, from one pass over
+    /// the weights.
+    ///
+    /// # Errors
+    /// [`ModelError`] if a sequence does not fit the model.
+    ///
+    /// # Panics
+    /// If what is minimised has no derivative ([`Minimised::has_slopes`]), and as [`Examples::score`].
+    pub fn slopes(
+        &self,
+        model: &Model,
+        cx: &Context,
+        numbers: &[usize],
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Vec<f64>, Vec<Vec<f64>>), ModelError> {
+        assert!(self.has_slopes(), "the derivative of {:?}", self.criterion);
+        let batch = self.examples.batch(Scored::Learnt, model, numbers);
+        batch.slopes(model, cx, along).map(|(scores, slopes)| (scores.losses, slopes))
     }
 }
 

@@ -18,10 +18,12 @@ mod written;
 pub use evaluation::Evaluation;
 pub use minimised::{Criterion, Minimised};
 
+use std::sync::Arc;
+
 use self::written::Answers;
 use super::{GenerationError, LabelError, Learnt, OptionBatch, Options, Scores, WordBatch, Words};
 use crate::{
-    direction::Displacement,
+    direction::{DirectionSet, Displacement},
     kernels::Context,
     model::{ArchSpec, Model, ModelError},
     task::{Encoded, Example, Judge, Metric, Objective, Place, Sequence, TaskError},
@@ -206,17 +208,11 @@ impl Examples {
         numbers: &[usize],
         lanes: &[Displacement],
     ) -> Result<Vec<Scores>, ModelError> {
-        self.scored(Scored::All, model, cx, numbers, lanes)
+        self.batch(Scored::All, model, numbers).score(model, cx, lanes)
     }
 
-    fn scored(
-        &self,
-        scored: Scored,
-        model: &Model,
-        cx: &Context,
-        numbers: &[usize],
-        lanes: &[Displacement],
-    ) -> Result<Vec<Scores>, ModelError> {
+    /// The examples `numbers` as one batch.
+    fn batch(&self, scored: Scored, model: &Model, numbers: &[usize]) -> ExampleBatch {
         const CHECKED: &str = "`new` checked every example";
         match &self.form {
             Form::Continuations(examples, learnt) => {
@@ -225,12 +221,40 @@ impl Examples {
                     (Scored::Learnt, Learnt::Tokens) => examples.map(alone).collect(),
                     _ => examples.cloned().collect(),
                 };
-                OptionBatch::new(model.spec(), &examples, *learnt).expect(CHECKED).score(model, cx, lanes)
+                ExampleBatch::Continuations(OptionBatch::new(model.spec(), &examples, *learnt).expect(CHECKED))
             }
             Form::Words(examples) => {
                 let examples: Vec<Words> = numbers.iter().map(|&number| examples[number].clone()).collect();
-                WordBatch::new(model.spec(), &examples).expect(CHECKED).score(model, cx, lanes)
+                ExampleBatch::Words(WordBatch::new(model.spec(), &examples).expect(CHECKED))
             }
+        }
+    }
+}
+
+/// Some examples as one batch.
+enum ExampleBatch {
+    Continuations(OptionBatch),
+    Words(WordBatch),
+}
+
+impl ExampleBatch {
+    fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<Scores>, ModelError> {
+        match self {
+            ExampleBatch::Continuations(batch) => batch.score(model, cx, lanes),
+            ExampleBatch::Words(batch) => batch.score(model, cx, lanes),
+        }
+    }
+
+    /// At θ, and the exact derivative of each example's loss along each of `along`.
+    fn slopes(
+        &self,
+        model: &Model,
+        cx: &Context,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Scores, Vec<Vec<f64>>), ModelError> {
+        match self {
+            ExampleBatch::Continuations(batch) => batch.slopes(model, cx, along),
+            ExampleBatch::Words(batch) => batch.slopes(model, cx, along),
         }
     }
 }

@@ -1,0 +1,282 @@
+//! The tangent pass: the loss at θ and its exact derivative along several directions, from one pass over the weights.
+//!
+//! *What it is.* The layers of [`super::layers`] over rows and their changes. Group 0 of a stream is the forward pass,
+//! each other group its derivative along one direction (forward mode, Wengert, 1964): for a linear layer
+//! `ẏ = ẋ Wᵀ + x żᵀ`, where the first product packs the weight once for all groups.
+//!
+//! *What it is not.* No differences: there is no ε and nothing cancels. No displaced lanes: slopes are those at θ.
+//!
+//! *What must stay true* (contract C1). The values, and the loss, have the bits of [`Model::forward`] at θ. A direction's
+//! slope has the same bits in any company. Changes are carried from the first stage on whose parameters the direction
+//! moves; before it they are zero and do not exist, so a direction that moves nothing has a slope of +0.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    Batch, LinearPart, Model, ModelError, NormKind, NormPart,
+    layers::{self, Mode, Rows},
+    stream::{Grouped, Stream},
+};
+use crate::{
+    direction::{DirectionSet, ParamId, Tangents},
+    kernels::{
+        Context,
+        activation::{self, Activation},
+        attention, cross_entropy,
+        cross_entropy::{Sums, Targets, Vocabulary},
+        elementwise, head, matmul,
+        norm::{self, Norm, NormTangent},
+    },
+    tensor::{MatMut, MatRef},
+};
+
+/// The hidden states of a batch at θ and their derivatives along directions.
+pub struct Tangent<'a, 'w> {
+    pass: Pass<'a, 'w>,
+    stream: Stream<'w>,
+}
+
+/// Something at θ, and its derivative along each direction in the order they were given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slopes<T> {
+    /// The value.
+    pub value: T,
+    /// The derivatives.
+    pub slopes: Vec<T>,
+}
+
+impl<T> Slopes<T> {
+    /// The value and its derivatives, each through `function`.
+    pub fn map<U>(self, mut function: impl FnMut(T) -> U) -> Slopes<U> {
+        Slopes { value: function(self.value), slopes: self.slopes.into_iter().map(function).collect() }
+    }
+}
+
+impl Model {
+    /// The hidden states of `batch` at θ and their derivatives along each of `along`.
+    ///
+    /// # Errors
+    /// [`ModelError::Token`], [`ModelError::TooLong`].
+    pub fn tangent<'a, 'w>(
+        &'a self,
+        cx: &'w Context,
+        batch: &Batch,
+        along: &'a [Arc<DirectionSet>],
+    ) -> Result<Tangent<'a, 'w>, ModelError> {
+        let rows = Rows::new(self, batch, vec![0; batch.sequences().len()])?;
+        let mut pass = Pass::new(cx, self, along);
+        let stream = layers::hidden(&mut pass, &rows, None);
+        Ok(Tangent { pass, stream })
+    }
+}
+
+impl Tangent<'_, '_> {
+    /// The loss of `rows` of the batch against `targets`, which has one label per row, and its slopes.
+    ///
+    /// # Errors
+    /// [`ModelError::NoHead`].
+    ///
+    /// # Panics
+    /// If there are not such rows, or a label has no column.
+    pub fn losses(&self, rows: &[usize], targets: &Targets<'_>) -> Result<Slopes<Sums>, ModelError> {
+        assert_eq!(rows.len(), targets.labels.len(), "{} labels for {} rows", targets.labels.len(), rows.len());
+        if let Vocabulary::Only(_) = targets.vocabulary {
+            let Slopes { value, slopes } = self.logits(rows, targets.vocabulary)?;
+            let (cx, shape) = (self.pass.cx, (rows.len(), targets.vocabulary.len()));
+            let logits = MatRef::new(&value, shape.0, shape.1);
+            let slope =
+                |dot: &Vec<f32>| cross_entropy::tangent(cx, targets, logits, MatRef::new(dot, shape.0, shape.1));
+            let slopes = slopes.iter().map(slope).collect();
+            return Ok(Slopes { value: cross_entropy::forward(cx, targets, logits), slopes });
+        }
+        let pass = &self.pass;
+        let last = pass.model.head()?.last;
+        let x = self.head_input(rows)?;
+        let groups = x.groups();
+        let product = |x: MatRef<'_>, logits: MatMut<'_>| pass.linear(last, Grouped::new(x, groups), logits);
+        let (value, slopes) = head::tangent_by(pass.cx, x.all().rows, groups, targets, product);
+        let still = Sums { per_example: vec![0.0; value.per_example.len()], total: 0.0, ..value.clone() };
+        Ok(Slopes { value, slopes: pass.in_order(slopes, &still) })
+    }
+
+    /// The logits `[rows, vocabulary]` of `rows` of the batch and their slopes.
+    ///
+    /// # Errors
+    /// [`ModelError::NoHead`].
+    ///
+    /// # Panics
+    /// If there are not such rows or entries of the vocabulary.
+    pub fn logits(&self, rows: &[usize], vocabulary: Vocabulary<'_>) -> Result<Slopes<Vec<f32>>, ModelError> {
+        let pass = &self.pass;
+        let last = pass.model.head()?.last;
+        let x = self.head_input(rows)?;
+        let logits = match vocabulary {
+            Vocabulary::Full(_) => pass.product(last, &x),
+            Vocabulary::Only(ids) => pass.entries(last, &x, ids),
+        };
+        let values = |group| (0..rows.len()).flat_map(|row| logits.group(group).row(row).to_vec()).collect();
+        let value: Vec<f32> = values(0);
+        let slopes = (1..logits.groups()).map(values).collect();
+        let still = vec![0.0; value.len()];
+        Ok(Slopes { value, slopes: pass.in_order(slopes, &still) })
+    }
+
+    /// What the last product of the head reads.
+    fn head_input(&self, rows: &[usize]) -> Result<Stream<'_>, ModelError> {
+        let head = self.pass.model.head()?;
+        let x = layers::head_input(&self.pass, head, &self.stream, rows);
+        Ok(self.pass.enter(x, head.last.params()))
+    }
+}
+
+/// One evaluation of a model at θ and along directions, over one batch.
+struct Pass<'a, 'w> {
+    cx: &'w Context,
+    model: &'a Model,
+    /// The directions by the first parameter that they move: those that have a group of rows are always the first ones.
+    along: Vec<(ParamId, &'a DirectionSet)>,
+    /// Where each direction that was given is among them; `None` if it moves nothing.
+    places: Vec<Option<usize>>,
+}
+
+impl<'a, 'w> Pass<'a, 'w> {
+    fn new(cx: &'w Context, model: &'a Model, given: &'a [Arc<DirectionSet>]) -> Self {
+        let first = |set: &DirectionSet| set.params().min();
+        let mut order: Vec<usize> = (0..given.len()).filter(|&at| first(&given[at]).is_some()).collect();
+        order.sort_by_key(|&at| first(&given[at]));
+        let along = order.iter().filter_map(|&at| Some((first(&given[at])?, &*given[at]))).collect();
+        let places = (0..given.len()).map(|at| order.iter().position(|&other| other == at)).collect();
+        Pass { cx, model, along, places }
+    }
+
+    /// Slopes in the order in which directions were given; `still` for those that have none.
+    fn in_order<T: Clone>(&self, slopes: Vec<T>, still: &T) -> Vec<T> {
+        let slope = |place: &Option<usize>| place.and_then(|at| slopes.get(at)).unwrap_or(still).clone();
+        self.places.iter().map(slope).collect()
+    }
+
+    /// What the directions of `groups` groups make of a parameter.
+    fn tangents(&self, id: ParamId, groups: usize) -> Tangents<'a> {
+        Tangents::of(self.along[..groups - 1].iter().map(|(_, set)| *set), id, &self.model.store.params()[id])
+    }
+
+    /// The logits of some entries of the vocabulary: their rows of the matrix, and the changes of these, are taken out.
+    fn entries(&self, last: LinearPart, x: &Stream<'w>, ids: &[u32]) -> Stream<'w> {
+        let model = self.model;
+        let entries = self.gather(last.weight, ids, x.groups(), x.width());
+        let moved = self.tangents(last.weight, x.groups());
+        let mut logits = x.beside(self.cx, ids.len());
+        let select = |values: &[f32]| ids.iter().map(|&id| values[id as usize]).collect::<Vec<f32>>();
+        let bias = last.bias.map(|id| model.store.vector(id));
+        let bias_changes = last.bias.zip(bias).map_or_else(Vec::new, |(id, bias)| {
+            self.tangents(id, x.groups()).values(self.cx, bias).iter().map(|z| z.as_deref().map(select)).collect()
+        });
+        let bias = bias.map(select);
+        for group in 0..x.groups() {
+            let (weight, y) = (entries.group(0), logits.group_mut(group));
+            if group == 0 {
+                matmul::forward(self.cx, x.group(0), &weight, bias.as_deref(), y);
+                continue;
+            }
+            let change = moved.moves(group - 1).then(|| entries.group(group));
+            let bias = bias_changes.get(group - 1).and_then(Option::as_deref);
+            let (x, w) = ((x.group(0), Some(x.group(group))), (&weight, change.as_ref()));
+            matmul::backward::tangent(self.cx, x, w, bias, y);
+        }
+        logits
+    }
+}
+
+impl<'w> Mode<'w> for Pass<'_, 'w> {
+    fn cx(&self) -> &'w Context {
+        self.cx
+    }
+    fn model(&self) -> &Model {
+        self.model
+    }
+
+    /// Parameters are numbered in the order of the pass: a direction whose first one is not beyond these has begun.
+    fn groups(&self, params: impl Iterator<Item = ParamId>) -> usize {
+        let reached = params.max();
+        1 + self.along.partition_point(|(first, _)| Some(*first) <= reached)
+    }
+
+    fn widen(&self, stream: Stream<'w>, groups: usize) -> Stream<'w> {
+        stream.extend(self.cx, groups)
+    }
+
+    fn gather(&self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w> {
+        let mut rows = Stream::new(self.cx, groups, ids.len(), width);
+        self.tangents(table, groups).gather(self.cx, self.model.store.weight(table), ids, rows.all_mut());
+        rows
+    }
+
+    fn linear(&self, part: LinearPart, x: Grouped<'_>, mut y: MatMut<'_>) {
+        let weight = (self.model.store.weight(part.weight), part.stored);
+        self.tangents(part.weight, x.groups).linear(self.cx, x.rows, weight, y.reborrow());
+        if let Some(id) = part.bias {
+            let bias = self.model.store.vector(id);
+            elementwise::add_bias(self.cx, bias, y.row_range_mut(x.range(0)));
+            for (at, change) in self.tangents(id, x.groups).values(self.cx, bias).iter().enumerate() {
+                if let Some(change) = change {
+                    elementwise::add_bias(self.cx, change, y.row_range_mut(x.range(at + 1)));
+                }
+            }
+        }
+    }
+
+    fn norm(&self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {
+        let mut y = x.beside(self.cx, x.width());
+        let (store, spec) = (&self.model.store, &self.model.spec.norm);
+        let changes = |id: ParamId| self.tangents(id, x.groups()).values(self.cx, store.vector(id));
+        let weight = store.vector(part.weight);
+        let norm = match spec.kind {
+            NormKind::Layer => Norm::layer(weight, part.bias.map(|id| store.vector(id)), spec.eps),
+            NormKind::Rms => Norm::rms(weight, spec.eps),
+        };
+        norm::forward(self.cx, norm, x.group(0), y.group_mut(0));
+        let (weights, biases) = (changes(part.weight), part.bias.map(changes).unwrap_or_default());
+        let still = vec![0.0; weight.len()];
+        for (at, weight) in weights.iter().enumerate() {
+            let bias = biases.get(at).and_then(Option::as_deref);
+            let moved = (weight.is_some() || bias.is_some())
+                .then(|| NormTangent { weight: weight.as_deref().unwrap_or(&still), bias });
+            norm::tangent(self.cx, norm, x.group(0), x.group(at + 1), moved, y.group_mut(at + 1));
+        }
+        y
+    }
+
+    fn activate(&self, activation: Activation, x: &mut Stream<'w>) {
+        let mut groups = x.each();
+        let Some(value) = groups.next() else { return };
+        groups.for_each(|change| activation::backward_in_place(self.cx, activation, value, change));
+        activation::forward_in_place(self.cx, activation, value);
+    }
+
+    fn gate(&self, activation: Activation, mut gate: Stream<'w>, mut up: Stream<'w>) -> Stream<'w> {
+        let mut out = gate.beside(self.cx, gate.width());
+        let groups = gate.each().zip(up.each()).zip(out.each());
+        let mut values: [&[f32]; 2] = [&[], &[]];
+        for (group, ((gate, up), out)) in groups.enumerate() {
+            if group == 0 {
+                activation::gated_forward(self.cx, activation, gate, up, out);
+                values = [gate, up];
+            } else {
+                activation::gated_tangent(self.cx, activation, values, [gate, up], out);
+            }
+        }
+        out
+    }
+
+    fn attend(&mut self, _: usize, rows: &Rows<'_>, x: &Stream<'w>, columns: [Range<usize>; 3]) -> Stream<'w> {
+        let mut out = x.beside(self.cx, self.model.spec.query_width());
+        let sequences = rows.batch.sequences();
+        let layer = layers::attention(self.model, sequences, sequences);
+        let inputs = |group| layers::inputs(x.group(group), &columns);
+        attention::forward(self.cx, &layer, inputs(0), out.group_mut(0));
+        for group in 1..x.groups() {
+            attention::tangent(self.cx, &layer, inputs(0), inputs(group), out.group_mut(group));
+        }
+        out
+    }
+}
