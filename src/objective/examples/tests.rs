@@ -92,8 +92,8 @@ proptest! {
         let objective = OBJECTIVES[which];
         let (model, scored) = opened(checkpoints(objective)[0], objective);
         let id = model.store().params().iter().next().expect("a parameter").0;
-        let noise: std::sync::Arc<[f32]> = vec![0.01; model.store().params()[id].elements()].into();
-        let set = std::sync::Arc::new(DirectionSet::new([(id, Direction::Explicit(noise))]));
+        let noise: Arc<[f32]> = vec![0.01; model.store().params()[id].elements()].into();
+        let set = Arc::new(DirectionSet::new([(id, Direction::Explicit(noise))]));
         let lanes = [Displacement::default(), Displacement::along(&set, 0.5), Displacement::along(&set, -0.5)];
         let cx = Context::new(Isa::fastest());
         let whole = scored.score(&model, &cx, &numbers, &lanes).expect("scores");
