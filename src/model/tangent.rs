@@ -96,7 +96,7 @@ impl Tangent<'_, '_> {
         let product = |x: MatRef<'_>, logits: MatMut<'_>| pass.linear(last, Grouped::new(x, groups), logits);
         let (value, slopes) = head::tangent_by(pass.cx, x.all().rows, groups, targets, product);
         let still = Sums { per_example: vec![0.0; value.per_example.len()], total: 0.0, ..value.clone() };
-        Ok(Slopes { value, slopes: pass.in_order(slopes, &still) })
+        Ok(Slopes { value, slopes: pass.in_order(&slopes, &still) })
     }
 
     /// The logits `[rows, vocabulary]` of `rows` of the batch and their slopes.
@@ -116,9 +116,9 @@ impl Tangent<'_, '_> {
         };
         let values = |group| (0..rows.len()).flat_map(|row| logits.group(group).row(row).to_vec()).collect();
         let value: Vec<f32> = values(0);
-        let slopes = (1..logits.groups()).map(values).collect();
+        let slopes: Vec<Vec<f32>> = (1..logits.groups()).map(values).collect();
         let still = vec![0.0; value.len()];
-        Ok(Slopes { value, slopes: pass.in_order(slopes, &still) })
+        Ok(Slopes { value, slopes: pass.in_order(&slopes, &still) })
     }
 
     /// What the last product of the head reads.
@@ -150,7 +150,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     /// Slopes in the order in which directions were given; `still` for those that have none.
-    fn in_order<T: Clone>(&self, slopes: Vec<T>, still: &T) -> Vec<T> {
+    fn in_order<T: Clone>(&self, slopes: &[T], still: &T) -> Vec<T> {
         let slope = |place: &Option<usize>| place.and_then(|at| slopes.get(at)).unwrap_or(still).clone();
         self.places.iter().map(slope).collect()
     }

@@ -88,8 +88,8 @@ mod tests {
     use crate::{
         direction::{Direction, DirectionSet, Moves},
         kernels::Isa,
+        noise::{NoiseKey, Role},
         task::Draws,
-        tensor::MatMut,
         testing::reference::golden,
     };
 
@@ -115,9 +115,10 @@ mod tests {
             let cx = Context::new(Isa::fastest());
             let params: Vec<_> = model.store().params().iter().map(|(id, param)| (id, param.clone())).collect();
             for (id, param) in params {
-                let own = model.store_mut().own(id);
-                Moves::of(std::slice::from_ref(&lane), id, &param)
-                    .apply(&cx, MatMut::new(own, param.rows(), param.cols()));
+                let moves = Moves::of(std::slice::from_ref(&lane), id, &param);
+                let rounding = NoiseKey::new(0, 0, Role::Rounding, 0);
+                let apply = |row, values: &mut [f32]| moves.apply(&cx, row, values);
+                model.store_mut().update_rows(id, rounding, apply).expect("a private copy");
             }
             assert_eq!(written(&model, &Displacement::default()), moved, "{name}");
         }

@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn slopes_come_with_the_losses_of_a_probe_of_nothing_and_an_example_has_its_own_in_any_pass() {
         for objective in [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier] {
-            let mut oracle = oracle(checkpoints(objective)[0], objective, Isa::fastest());
+            let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, Isa::fastest());
             let (key, law) = (NoiseKey::new(1, 2, Role::Dense, 3), Law::Gaussian);
             let noise = oracle.trainable().iter().map(|&id| (id, Direction::Dense { key, law }));
             let along = [Arc::new(DirectionSet::new(noise)), Arc::default()];
@@ -282,7 +282,7 @@ mod tests {
             let along = |id| {
                 let elements = oracle.params()[id].elements();
                 let values: Arc<[f32]> = (0..elements).map(|i| ((i * 37 % 11) as f32 - 5.0) * 0.05).collect();
-                (id, crate::direction::Direction::Explicit(values))
+                (id, Direction::Explicit(values))
             };
             let set = Arc::new(DirectionSet::new(ids.into_iter().map(along)));
             let batch = oracle.draw(Pool::Train, None).expect("a batch");
@@ -303,7 +303,7 @@ mod tests {
         let mut oracle = oracle("llama", Objective::Options, Criterion::Accuracy, Isa::fastest());
         let id = oracle.trainable()[0];
         let values: Arc<[f32]> = vec![f32::MAX; oracle.params()[id].elements()].into();
-        let set = Arc::new(DirectionSet::new([(id, crate::direction::Direction::Explicit(values))]));
+        let set = Arc::new(DirectionSet::new([(id, Direction::Explicit(values))]));
         let batch = oracle.draw(Pool::Train, None).expect("a batch");
         let losses = oracle.losses(batch, &[Displacement::along(&set, f32::MAX)]).expect("losses");
         assert!(losses[0].total.is_nan(), "{losses:?}");

@@ -51,14 +51,18 @@ fn recorded_inputs(folder: &str, dir: &Path) -> PathBuf {
 
 fn dump(what: &str, folder: &str, extra: &[&str]) -> (Vec<usize>, Vec<u8>) {
     let dir = tempfile::tempdir().expect("a directory");
-    let (inputs, output) = (recorded_inputs(folder, dir.path()), dir.path().join("out.safetensors"));
+    dump_of(&recorded_inputs(folder, dir.path()), what, folder, extra)
+}
+
+fn dump_of(inputs: &Path, what: &str, folder: &str, extra: &[&str]) -> (Vec<usize>, Vec<u8>) {
+    let output = inputs.with_file_name("out.safetensors");
     let mut command = zofo();
     command.args(["dump", what, "--json", "--model"]).arg(golden(folder));
     let answer = run(command.arg("--inputs").arg(inputs).arg("--output").arg(&output).args(extra));
     assert_eq!(code(&answer), 0, "{}", String::from_utf8_lossy(&answer.stdout));
     let bytes = fs::read(output).expect("an output");
     let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
-    let tensor = tensors.tensor(what).expect("the tensor asked for");
+    let tensor = tensors.tensor(if what == "slopes" { "slope" } else { what }).expect("the tensor asked for");
     assert_eq!(json(&answer)["shape"], serde_json::json!(tensor.shape()));
     (tensor.shape().to_vec(), tensor.data().to_vec())
 }
@@ -95,6 +99,50 @@ fn dumped_losses_follow_the_recorded_gradient_up_and_down() {
             assert!((found - expected).abs() <= 1e-5, "{folder}: {found}, recorded {expected}");
         }
         assert!(found[2] < found[0] && found[0] < found[1], "{folder}: {found:?}");
+    }
+}
+
+#[test]
+fn a_dumped_slope_along_the_recorded_gradient_is_its_square_and_along_its_negative_the_negative() {
+    for folder in ["opt", "gpt2", "roberta-cls"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let single = recorded_inputs(folder, dir.path());
+        let bytes = fs::read(&single).expect("the inputs");
+        let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let (mut square, mut bound, mut views) = (0.0, 0.0, Vec::new());
+        for (name, view) in tensors.iter() {
+            let Some(parameter) = name.strip_prefix("direction.") else {
+                views.push((name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())));
+                continue;
+            };
+            let values: Vec<f32> = view.data().as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect();
+            let (mut sum, mut largest) = (0.0, 0.0_f64);
+            for &value in &values {
+                square += f64::from(value) * f64::from(value);
+                sum += f64::from(value).abs();
+                largest = largest.max(f64::from(value).abs());
+            }
+            // An element of a gradient errs by up to 32 roundings of the largest one, as a logit does
+            // (`testing/reference/tests.rs`): in the recorded one, and twice in the slope, whose operands err as well.
+            bound += 96.0 / f64::from(1 << 24) * sum * largest;
+            for (k, sign) in [(11, -1.0), (3, 1.0)] {
+                let data = values.iter().flat_map(|value| (sign * value).to_le_bytes()).collect();
+                views.push((format!("direction.{k}.{parameter}"), (view.dtype(), view.shape().to_vec(), data)));
+            }
+        }
+        let views = views.iter().map(|(name, (dtype, shape, data))| {
+            (name, TensorView::new(*dtype, shape.clone(), data).expect("a tensor"))
+        });
+        let both = dir.path().join("both.safetensors");
+        fs::write(&both, safetensors::serialize(views, None).expect("safetensors")).expect("a file");
+        let slopes = |inputs: &Path| -> Vec<f64> {
+            let (shape, bytes) = dump_of(inputs, "slopes", folder, &[]);
+            assert_eq!(shape, [bytes.len() / 8]);
+            bytes.as_chunks().0.iter().map(|&word| f64::from_le_bytes(word)).collect()
+        };
+        let found = slopes(&single);
+        assert!((found[0] - square).abs() <= bound, "{folder}: {} for {square} ± {bound}", found[0]);
+        assert_eq!(slopes(&both), [found[0], -found[0]], "{folder}");
     }
 }
 

@@ -37,6 +37,8 @@ pub(in crate::cli) enum Problem {
     Parameter { name: String },
     #[error("there is no tensor \"labels\", which a loss needs")]
     NoLabels,
+    #[error("there is no tensor \"direction.<parameter>\", which a slope needs")]
+    NoDirections,
     #[error(transparent)]
     Labels(LabelError),
     #[error("{found} directions in the file; --epsilon needs exactly one (`direction.<parameter>` tensors)")]

@@ -12,8 +12,8 @@ use super::{Exit, Failure, console::Console, load};
 use crate::{
     direction::Displacement,
     kernels::{Context, cross_entropy::Vocabulary},
-    model::{Head, Model},
-    objective::{Labelled, losses},
+    model::{Head, Model, ModelError},
+    objective::{self, Labelled},
 };
 use inputs::Inputs;
 
@@ -28,13 +28,14 @@ pub(super) struct Arguments {
     /// Hugging Face model directory
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Safetensors with `input_ids` i64 [B,T] and, as wanted, `attention_mask`, `labels`, `direction.<parameter>`
+    /// Safetensors with `input_ids` i64 [B,T] and, as wanted, `attention_mask`, `labels`, `direction.<parameter>` or,
+    /// for several, `direction.<k>.<parameter>`
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
-    /// Safetensors to write: `logits` f32, or `loss` f64
+    /// Safetensors to write: `logits` f32, `loss` f64 or `slope` f64
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Also the loss at θ + ε · direction, for each of these ε
+    /// With `loss`: also the loss at θ + ε · direction, for each of these ε
     #[arg(long, value_name = "E1,E2", value_delimiter = ',', allow_negative_numbers = true)]
     epsilon: Vec<f32>,
 }
@@ -46,6 +47,8 @@ enum What {
     Logits,
     /// f64 [1], the mean over labelled positions; [1+E] with --epsilon
     Loss,
+    /// f64 [K], the exact derivative of that mean along each direction
+    Slopes,
 }
 
 /// Logit rows that exist beside the output at a time.
@@ -53,14 +56,15 @@ const BLOCK: usize = 64;
 
 pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
     let model = load::model(&arguments.model, console)?;
-    let failed = |problem| Failure::Inputs { path: arguments.inputs.clone(), problem };
+    let told = |error| match error {
+        LossFailure::Problem(problem) => Failure::Inputs { path: arguments.inputs.clone(), problem },
+        LossFailure::Other(failure) => *failure,
+    };
     let inputs = Inputs::read(&arguments.inputs, &model)?;
     let values = match arguments.what {
         What::Logits => logits(&model, cx, &inputs)?,
-        What::Loss => loss(&model, cx, &inputs, &arguments.epsilon).map_err(|error| match error {
-            LossFailure::Problem(problem) => failed(problem),
-            LossFailure::Other(failure) => *failure,
-        })?,
+        What::Loss => loss(&model, cx, &inputs, &arguments.epsilon).map_err(told)?,
+        What::Slopes => slopes(&model, cx, &inputs).map_err(told)?,
     };
     model.store().check_unchanged()?;
     values.write(&arguments.output)?;
@@ -94,25 +98,50 @@ fn logits(model: &Model, cx: &Context, inputs: &Inputs) -> Result<Values, Failur
     Ok(Values::f32("logits", shape, values))
 }
 
-/// Why there is no loss.
+/// Why there is no loss, or no slope.
 enum LossFailure {
     Problem(Problem),
     Other(Box<Failure>),
 }
 
+impl From<Problem> for LossFailure {
+    fn from(problem: Problem) -> Self {
+        LossFailure::Problem(problem)
+    }
+}
+
+impl From<ModelError> for LossFailure {
+    fn from(error: ModelError) -> Self {
+        LossFailure::Other(Box::new(error.into()))
+    }
+}
+
+fn labelled(model: &Model, inputs: &Inputs) -> Result<Labelled, Problem> {
+    let labels = inputs.labels.as_ref().ok_or(Problem::NoLabels)?;
+    Labelled::of(model.spec(), &inputs.batch, labels).map_err(Problem::Labels)
+}
+
 fn loss(model: &Model, cx: &Context, inputs: &Inputs, epsilon: &[f32]) -> Result<Values, LossFailure> {
-    let labels = inputs.labels.as_ref().ok_or(LossFailure::Problem(Problem::NoLabels))?;
-    let labelled = Labelled::of(model.spec(), &inputs.batch, labels)
-        .map_err(|error| LossFailure::Problem(Problem::Labels(error)))?;
+    let labelled = labelled(model, inputs)?;
     let mut lanes = vec![Displacement::default()];
     if !epsilon.is_empty() {
         let [direction] = &inputs.directions[..] else {
-            return Err(LossFailure::Problem(Problem::Directions { found: inputs.directions.len() }));
+            return Err(Problem::Directions { found: inputs.directions.len() }.into());
         };
         lanes.extend(epsilon.iter().map(|&epsilon| Displacement::along(direction, epsilon)));
     }
-    let sums = losses(model, cx, &inputs.batch, &labelled, &lanes)
-        .map_err(|error| LossFailure::Other(Box::new(Failure::from(error))))?;
+    let sums = objective::losses(model, cx, &inputs.batch, &labelled, &lanes)?;
     let count = labelled.count() as f64;
     Ok(Values::f64("loss", vec![lanes.len()], sums.iter().map(|sum| sum.total / count).collect()))
+}
+
+fn slopes(model: &Model, cx: &Context, inputs: &Inputs) -> Result<Values, LossFailure> {
+    let labelled = labelled(model, inputs)?;
+    if inputs.directions.is_empty() {
+        return Err(Problem::NoDirections.into());
+    }
+    let count = labelled.count() as f64;
+    let slopes = objective::slopes(model, cx, &inputs.batch, &labelled, &inputs.directions)?.slopes;
+    let means: Vec<f64> = slopes.iter().map(|sum| sum.total / count).collect();
+    Ok(Values::f64("slope", vec![means.len()], means))
 }
