@@ -136,7 +136,7 @@ impl Case {
     }
 }
 
-/// Reach of the differences: `θ ± 2⁻⁸·REACH·z` leaves the neighbourhood of hardly any kink of a ReLU, and a loss of
+/// Reach of the differences: `θ ± 2⁻⁸·REACH·z` leaves the neighbourhood of hardly any kink of a `ReLU`, and a loss of
 /// magnitude 5 that is rounded to 2⁻⁵⁰ still gives differences to 1e-14 / (2⁻⁸·REACH) = 1e-8.
 const REACH: f64 = 1.0 / 4096.0;
 
