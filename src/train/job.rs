@@ -20,7 +20,7 @@ use crate::{
     weights::tuned,
 };
 
-/// The longest sequence of a run, unless the model has fewer positions; MeZO's `max_length`.
+/// The longest sequence of a run, unless the model has fewer positions: the `max_length` of `MeZO`.
 const MAX_TOKENS: usize = 2048;
 
 /// A run that can begin.
@@ -220,7 +220,10 @@ pub(super) fn check_same(path: &Path, begun: &Header, now: &Header) -> Result<()
     Err(TrainError::Differs { path: path.to_owned(), what })
 }
 
-/// The first key in which two resolved run files differ, with both values; paths may.
+/// Keys that may differ: where things are is no setting.
+const PATHS: [&str; 5] = ["model", "output", "data.train", "data.valid", "data.template"];
+
+/// The first key in which two resolved run files differ, with both values.
 fn setting(begun: &str, now: &str) -> Option<String> {
     let [begun, now] = [begun, now].map(|text| text.parse::<toml::Table>().unwrap_or_default());
     let leaves = |table: &toml::Table| -> Vec<(String, String)> {
@@ -236,7 +239,6 @@ fn setting(begun: &str, now: &str) -> Option<String> {
     let value = |of: &[(String, String)], key: &str| {
         of.iter().find(|(name, _)| name == key).map_or_else(|| "not set".to_owned(), |(_, value)| value.clone())
     };
-    const PATHS: [&str; 5] = ["model", "output", "data.train", "data.valid", "data.template"];
     let keys = begun.iter().chain(&now).map(|(key, _)| key).filter(|key| !PATHS.contains(&key.as_str()));
     let mut differing = keys.filter(|key| value(&begun, key) != value(&now, key));
     differing.next().map(|key| format!("{key} was {}, is {}", value(&begun, key), value(&now, key)))
