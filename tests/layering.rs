@@ -26,7 +26,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("model", &["weights", "direction", "kernels", "tensor"]),
     ("task", &["text", "noise"]),
     ("journal", &["optim", "direction", "linalg", "tensor"]),
-    ("objective", &["model", "task", "direction", "kernels", "tensor"]),
+    ("objective", &["model", "task", "direction", "noise", "kernels", "tensor"]),
     ("train", EVERYTHING_BELOW),
     ("cli", EVERYTHING_BELOW),
 ];

@@ -62,16 +62,19 @@ fn the_digest_of_verify_does_not_depend_on_the_instruction_set_or_on_threads() {
 }
 
 #[test]
-fn the_demo_ends_in_its_expected_digest_with_a_lower_loss() {
-    let output = run(zofo().args(["demo", "--json"]));
+fn the_demo_ends_in_its_expected_digest_and_has_learnt() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = run(zofo().args(["demo", "--json", "--output"]).arg(dir.path().join("demo")));
     let outcome = json(&output);
     assert_eq!((code(&output), &outcome["ok"]), (0, &Value::Bool(true)), "{outcome:#}");
-    assert_eq!(outcome["digest"], outcome["expected"]);
+    assert_eq!(outcome["weights_sha256"], outcome["expected"]);
     let of = |score: &str, field: &str| outcome[score][field].as_f64().expect("a number");
     assert!(of("final", "loss") < 0.5 * of("base", "loss"), "{outcome:#}");
-    assert!(of("final", "accuracy") > 0.9, "{outcome:#}");
+    assert!(of("final", "value") > 0.9, "{outcome:#}");
     let progress = String::from_utf8(output.stderr.clone()).expect("UTF-8");
     assert!(progress.lines().count() > 2 && !progress.contains('\r'), "plain lines on no terminal: {progress:?}");
+    let again = run(zofo().args(["demo", "--json", "--output"]).arg(dir.path().join("demo")));
+    assert_eq!(code(&again), 2, "nothing is overwritten: {again:?}");
 }
 
 #[test]

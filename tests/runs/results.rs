@@ -96,6 +96,6 @@ fn a_plan_moves_nothing() {
     let (bench, expected) = bench();
     let mut plan = zofo(&["plan", "--json"]);
     let plan = json(&plan.arg(bench.path("run.toml")).output().expect("zofo"));
-    assert_eq!((plan["evaluations"].as_u64(), plan["steps"].as_u64()), (Some(8), Some(3000)));
+    assert_eq!((plan["evaluations"].as_u64(), plan["steps"].as_u64()), (Some(8), Some(1500)));
     assert_eq!(&digest(&bench.finished("planned", &[])), expected);
 }
