@@ -7,6 +7,8 @@
 //! in every round; figures are medians (and the best) over rounds of what was measured in the same round. FLOPs are two
 //! for every weight and row, and four for every visible key, head and feature.
 
+mod shape;
+
 use std::{
     env,
     hint::black_box,
@@ -18,42 +20,22 @@ use std::{
 use zofo::{
     direction::{Direction, DirectionSet, Displacement},
     kernels::Context,
-    model::{Batch, BlockParts, Config, Model, Parts, Tensors, families},
+    model::{BlockParts, Model},
     noise::{Law, NoiseKey, Role},
     objective::{Generator, Labelled, Sampler, losses},
     simd::Isa,
     task::Draws,
     testing::roofline,
-    weights::Store,
 };
 
-const CONFIG: &str = r#"{
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 49152, "hidden_size": 576,
-    "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
-    "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "tie_word_embeddings": true
-}"#;
-const SEQUENCES: usize = 16;
-const LENGTH: usize = 64;
+use shape::{LENGTH, SEQUENCES, median};
+
 const ROUNDS: usize = 7;
 /// Tokens generated after the first, over which a token's time is averaged.
 const GENERATED: usize = 16;
 const FMA_ROUND: Duration = Duration::from_millis(20);
 /// Several times the caches of any CPU of today.
 const BANDWIDTH_BYTES: usize = 1 << 30;
-
-fn random_model() -> Model {
-    let config = Config::parse(Path::new("config.json"), CONFIG.as_bytes()).expect("a configuration");
-    let (spec, names) = families::read(&config).expect("a family");
-    let (parts, params) = Parts::of(&spec, &Tensors::new(names, |_| false));
-    let store = Store::in_memory(params, |param| {
-        let mut values = vec![0.0; param.elements()];
-        let noise = NoiseKey::new(1, 0, Role::Init, 0).tensor(param.noise_name());
-        noise.fill(Isa::fastest(), Law::Gaussian, 0..param.rows() as u64, 0..param.cols(), &mut values);
-        values.iter_mut().for_each(|value| *value *= 0.04);
-        values
-    });
-    Model::new(spec, parts, store)
-}
 
 /// Weights that every row meets, those of the head, and their bytes together.
 struct Size {
@@ -82,11 +64,6 @@ fn flops(model: &Model, size: &Size, labelled: usize) -> f64 {
     2.0 * size.blocks * (SEQUENCES * LENGTH) as f64 + 2.0 * size.head * labelled as f64 + attention
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// One line of the table.
 struct Row {
     name: &'static str,
@@ -99,11 +76,10 @@ fn main() {
     let isa = Isa::active().expect("ZOFO_ISA names an instruction set of this CPU");
     let cx = Context::new(isa);
     let model = env::var_os("ZOFO_BENCH_MODEL")
-        .map_or_else(random_model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
+        .map_or_else(shape::random_model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
     let vocabulary = model.spec().vocab_size as u32;
-    let token = |at: usize| (at as u32).wrapping_mul(7919) % vocabulary;
-    let ids: Vec<Vec<u32>> = (0..SEQUENCES).map(|s| (0..LENGTH).map(|t| token(s * LENGTH + t)).collect()).collect();
-    let batch = Batch::new(&ids);
+    let batch = shape::batch(vocabulary);
+    let ids = shape::ids(vocabulary);
     let every: Vec<Option<u32>> = batch.ids().iter().map(|&id| Some(id)).collect();
     let last: Vec<Option<u32>> = (0..batch.tokens()).map(|i| every[i].filter(|_| (i + 1) % LENGTH == 0)).collect();
     let labelled = |labels| Labelled::of(model.spec(), &batch, labels).expect("labels");

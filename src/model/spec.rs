@@ -203,6 +203,14 @@ impl ArchSpec {
         self.attention.kv_heads * self.attention.head_dim
     }
 
+    /// Bytes that a block holds at once for each row of a pass: its residual stream, normalised and as the layer's output,
+    /// beside what the wider of its layers makes of it, in f32.
+    pub fn row_bytes(&self) -> usize {
+        let attention = 2 * (self.query_width() + self.key_width());
+        let ffn = if self.ffn.gated { 2 * self.ffn.width } else { self.ffn.width };
+        size_of::<f32>() * (3 * self.hidden_size + attention.max(ffn))
+    }
+
     /// The angles of positions below `positions`, if positions are turned.
     pub fn rope_table(&self, positions: usize) -> Option<RopeTable> {
         match self.embedding.positions {

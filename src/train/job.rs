@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
-use super::{Difference, Exam, LiveOracle, RunConfig, TrainError, Tuned, trainable};
+use super::{Difference, Exam, LiveOracle, RunConfig, TrainError, Tuned, config::CHANGE_NO_BIT, trainable};
 use crate::{
     journal::{Header, NumericProfile, RunKind, Sha256Digest},
     kernels::{Context, Profile},
@@ -93,7 +93,7 @@ impl Job {
         let examples = Examples::new(model.spec(), task.objective(), task.judge(&tokenizer), &train)?;
         let examples = examples.minimising(config.train.objective)?;
         let batch = (config.train.batch_size as usize, config.seed);
-        let oracle = LiveOracle::new(tuned, examples, batch);
+        let oracle = LiveOracle::new(tuned, examples, batch, config.train.activation_mb << 20);
         Ok((Job { config, task, dev: dev_exam, valid: valid_exam, majority, header }, oracle))
     }
 
@@ -220,9 +220,6 @@ pub(super) fn check_same(path: &Path, begun: &Header, now: &Header) -> Result<()
     Err(TrainError::Differs { path: path.to_owned(), what })
 }
 
-/// Keys that may differ: where things are is no setting.
-const PATHS: [&str; 5] = ["model", "output", "data.train", "data.valid", "data.template"];
-
 /// The first key in which two resolved run files differ, with both values.
 fn setting(begun: &str, now: &str) -> Option<String> {
     let [begun, now] = [begun, now].map(|text| text.parse::<toml::Table>().unwrap_or_default());
@@ -239,7 +236,7 @@ fn setting(begun: &str, now: &str) -> Option<String> {
     let value = |of: &[(String, String)], key: &str| {
         of.iter().find(|(name, _)| name == key).map_or_else(|| "not set".to_owned(), |(_, value)| value.clone())
     };
-    let keys = begun.iter().chain(&now).map(|(key, _)| key).filter(|key| !PATHS.contains(&key.as_str()));
+    let keys = begun.iter().chain(&now).map(|(key, _)| key).filter(|key| !CHANGE_NO_BIT.contains(&key.as_str()));
     let mut differing = keys.filter(|key| value(&begun, key) != value(&now, key));
     differing.next().map(|key| format!("{key} was {}, is {}", value(&begun, key), value(&now, key)))
 }

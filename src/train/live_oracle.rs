@@ -17,9 +17,6 @@ use crate::{
     tensor::WeightRef,
 };
 
-/// Rows of one pass over the weights, all lanes together, unless a single example has more.
-const ROWS: usize = 4096;
-
 /// A model on the examples of a run.
 #[derive(Debug)]
 pub struct LiveOracle {
@@ -27,18 +24,23 @@ pub struct LiveOracle {
     examples: Minimised,
     batches: Batches,
     batch_size: usize,
+    /// Rows of one pass over the weights, all lanes together, unless a single example has more.
+    rows: usize,
     batch: Vec<usize>,
     tokens: u64,
 }
 
 impl LiveOracle {
-    /// An oracle over `examples`, drawn in batches of `batch_size` in the order of `seed`.
+    /// An oracle over `examples`, drawn in batches of `batch_size` in the order of `seed`; a pass over the weights takes
+    /// as many rows as fit into `activations` bytes, which changes no bit.
     ///
     /// # Panics
     /// If there is no example.
-    pub fn new(tuned: Tuned, examples: Minimised, (batch_size, seed): (usize, u64)) -> LiveOracle {
+    pub fn new(tuned: Tuned, examples: Minimised, (batch_size, seed): (usize, u64), activations: u64) -> LiveOracle {
         let batches = Batches::new(examples.len(), Pool::Train as u32, seed);
-        LiveOracle { tuned, examples, batches, batch_size, batch: Vec::new(), tokens: 0 }
+        let rows = activations / tuned.model().spec().row_bytes() as u64;
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
+        LiveOracle { tuned, examples, batches, batch_size, rows, batch: Vec::new(), tokens: 0 }
     }
 
     /// The model and what of it moves.
@@ -88,7 +90,7 @@ impl LiveOracle {
     ) -> Result<Vec<Losses>, ExamplesError> {
         let weight = numbers.iter().map(|&number| self.examples.weight(number)).sum::<usize>() as f64;
         let mut contributions = vec![Vec::with_capacity(numbers.len()); groups];
-        for pass in self.examples.passes(numbers, ROWS / groups) {
+        for pass in self.examples.passes(numbers, self.rows / groups) {
             for (of_group, values) in contributions.iter_mut().zip(evaluate(pass)?) {
                 of_group.extend(values.into_iter().map(|value| value / weight));
             }
@@ -180,7 +182,7 @@ mod tests {
         let trainable = model.store().params().iter().map(|(id, _)| id).collect();
         let examples = Examples::new(model.spec(), objective, None, &examples(objective)).expect("examples");
         let examples = examples.minimising(criterion).expect("a criterion");
-        LiveOracle::new(Tuned::new(model, Context::new(isa), trainable), examples, (4, 9))
+        LiveOracle::new(Tuned::new(model, Context::new(isa), trainable), examples, (4, 9), 1 << 20)
     }
 
     /// Trains by `MeZO` and answers the loss of every step and all weights.

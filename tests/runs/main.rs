@@ -4,3 +4,4 @@ mod ends;
 mod harness;
 mod refusals;
 mod results;
+mod variants;

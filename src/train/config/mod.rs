@@ -41,13 +41,19 @@ const SECTIONS: &[Section] = &[
     ("data", &["task", "template", "train", "valid", "num_train", "num_dev"], Keys::Closed),
     ("tune", &["scope", "rank", "alpha", "targets", "layers", "names"], Keys::Closed),
     ("optimizer", &["name"], Keys::Open),
-    ("train", &["objective", "steps", "batch_size", "eval_every", "patience"], Keys::Closed),
+    ("train", &["objective", "steps", "batch_size", "eval_every", "patience", "activation_mb"], Keys::Closed),
 ];
+
+/// Keys that change no bit of a run: where its files lie, which have digests of their own, and how its batches are cut.
+pub(super) const CHANGE_NO_BIT: [&str; 6] =
+    ["model", "output", "data.train", "data.valid", "data.template", "train.activation_mb"];
 
 /// The most steps of a run, and of examples in a data set: far beyond either, and no sum of them overflows.
 const MOST: u64 = 1_000_000_000_000;
 /// The most examples of a batch.
 const MOST_IN_BATCH: u64 = 65_536;
+/// A TB of activations: no machine has it, and its bytes are a number.
+const MOST_ACTIVATION_MB: u64 = 1 << 20;
 
 /// What a run is to do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -141,6 +147,9 @@ pub struct LoopConfig {
     pub eval_every: u64,
     /// After how many scores without gain the run stops early; 0: never.
     pub patience: u64,
+    /// About how many MB the activations of a pass over the weights may take: larger batches are cut, which changes no
+    /// bit.
+    pub activation_mb: u64,
 }
 
 /// A run file that was read: its configuration, and where each key stood.
@@ -224,6 +233,7 @@ impl RunConfig {
                 batch_size: document.integer("train", "batch_size", 1..=MOST_IN_BATCH)?.unwrap_or(16),
                 eval_every: document.integer("train", "eval_every", 1..=MOST)?.unwrap_or(100),
                 patience: document.integer("train", "patience", 0..=MOST)?.unwrap_or(8),
+                activation_mb: document.integer("train", "activation_mb", 1..=MOST_ACTIVATION_MB)?.unwrap_or(96),
             },
             data,
             optimizer,
@@ -235,15 +245,13 @@ impl RunConfig {
         toml::to_string(self).expect("paths are checked to be text, keys are text, integers fit")
     }
 
-    /// What identifies the computation: the SHA-256 of all keys and values but the paths, because where files lie
-    /// changes no bit, and what is in them has digests of its own.
+    /// What identifies the computation: the SHA-256 of all keys and values but those of [`CHANGE_NO_BIT`].
     pub fn digest(&self) -> Sha256Digest {
-        const PATHS: [(&str, &[&str]); 2] = [(TOP, &["model", "output"]), ("data", &["train", "valid", "template"])];
         let mut table = toml::Table::try_from(self).expect("as for `to_toml`");
-        for (section, keys) in PATHS {
+        for key in CHANGE_NO_BIT {
+            let (section, key) = key.split_once('.').unwrap_or((TOP, key));
             let section = if section == TOP { Some(&mut table) } else { table[section].as_table_mut() };
-            let section = section.expect("a section is a table");
-            keys.iter().for_each(|key| drop(section.remove(*key)));
+            section.expect("a section is a table").remove(key);
         }
         let mut digest = Sha256::new_with_prefix(b"zofo run configuration v1\0");
         absorb(&mut digest, &Value::Table(table));

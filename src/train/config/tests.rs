@@ -30,6 +30,7 @@ steps = 1000
 batch_size = 16
 eval_every = 100
 patience = 8
+activation_mb = 96
 "#;
 
 /// The shortest run file.
@@ -74,7 +75,14 @@ fn the_documented_run_file_says_what_it_says() {
                 .into_iter()
                 .collect(),
         },
-        train: LoopConfig { objective: Criterion::Loss, steps: 1000, batch_size: 16, eval_every: 100, patience: 8 },
+        train: LoopConfig {
+            objective: Criterion::Loss,
+            steps: 1000,
+            batch_size: 16,
+            eval_every: 100,
+            patience: 8,
+            activation_mb: 96,
+        },
     };
     assert_eq!(config(FULL, &[]), expected);
 }
@@ -118,6 +126,7 @@ steps = 1000
 batch_size = 16
 eval_every = 100
 patience = 8
+activation_mb = 96
 "#;
     assert_eq!(config(SHORT, &[]).to_toml(), expected);
 }
@@ -280,7 +289,15 @@ fn a_file_is_read_relative_to_its_own_directory_and_up_to_a_limit() {
 #[test]
 fn the_digest_is_that_of_what_is_computed() {
     let digest = |sets: &[&str]| config(FULL, sets).digest();
-    for same in ["model=x", "output=x", "data.train=x", "data.valid=x", "train.steps=1000", "optimizer.lr=0.000001"] {
+    for same in [
+        "model=x",
+        "output=x",
+        "data.train=x",
+        "data.valid=x",
+        "train.activation_mb=9",
+        "train.steps=1000",
+        "optimizer.lr=0.000001",
+    ] {
         assert_eq!(digest(&[same]), digest(&[]), "{same}");
     }
     let changes = [
@@ -364,7 +381,8 @@ prop_compose! {
         data in arbitrary_data(), tune in arbitrary_tune(),
         name in "[a-z-]{1,9}", mut options in vec((any::<String>(), arbitrary_option()), 0..4),
         objective in prop::sample::select(Criterion::ALL.to_vec()),
-        (steps, batch_size, eval_every, patience) in (1..=MOST, 1..=MOST_IN_BATCH, 1..=MOST, 0..=MOST),
+        (steps, batch_size, eval_every, patience, activation_mb) in
+            (1..=MOST, 1..=MOST_IN_BATCH, 1..=MOST, 0..=MOST, 1..=MOST_ACTIVATION_MB),
     ) -> RunConfig {
         options.retain(|(key, _)| key != "name");
         RunConfig {
@@ -372,7 +390,7 @@ prop_compose! {
             profile: if bf16 { Profile::StrictBf16 } else { Profile::StrictF32 },
             precision: [Precision::F32, Precision::Split, Precision::Native][precision],
             optimizer: OptimizerConfig { name, options: options.into_iter().collect() },
-            train: LoopConfig { objective, steps, batch_size, eval_every, patience },
+            train: LoopConfig { objective, steps, batch_size, eval_every, patience, activation_mb },
         }
     }
 }
