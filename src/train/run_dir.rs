@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, Write},
+    io::{Read, Seek, Write},
     ops::Deref,
     path::{Path, PathBuf},
 };
@@ -17,6 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use crate::weights;
 
 /// Where the files of a run directory are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,34 +156,13 @@ fn holder(file: &mut File) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
-/// Puts `bytes` into the file `path` so that after any interruption it holds the old bytes or the new ones: a temporary
-/// sibling is written, synced and renamed, and the directory synced.
-///
-/// The sibling has one name, because one process writes to a directory: what a crash leaves is overwritten.
+/// Puts `bytes` into the file `path` as [`weights::replace_file`] does.
 ///
 /// # Errors
-/// [`TrainError::Write`]. The file is then the old one, unless only the last sync failed: then a power failure may
-/// bring the old one back.
+/// [`TrainError::Write`].
 pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let failed = |source| TrainError::Write { path: path.to_owned(), source };
-    let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(".partial");
-    let partial = path.with_file_name(hidden);
-    let written = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    written().map_err(|source| {
-        // The error is what counts, not a leftover.
-        let _ = fs::remove_file(&partial);
-        failed(source)
-    })?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+    let written = weights::replace_file(path, |file| file.write_all(bytes));
+    written.map_err(|source| TrainError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

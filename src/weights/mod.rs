@@ -22,6 +22,7 @@ pub mod index;
 mod mapping;
 mod precision;
 mod private;
+mod replace;
 mod rounding;
 mod store;
 #[cfg(test)]
@@ -35,4 +36,5 @@ pub use header::{Entry, StoredType};
 pub use mapping::{Identity, Mapping};
 pub use precision::Precision;
 pub use private::Change;
+pub use replace::replace_file;
 pub use store::{Footprint, Store};

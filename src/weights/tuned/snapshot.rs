@@ -5,15 +5,7 @@
 //! facts and the optimizer's tensors. Both are computed before the file is begun, because a header comes first:
 //! reading memory twice is cheap, holding the weights twice is not.
 
-use std::{
-    borrow::Cow,
-    cmp::Reverse,
-    collections::BTreeMap,
-    ffi::OsString,
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::Path,
-};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, io::Write, path::Path};
 
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
@@ -24,7 +16,7 @@ use crate::{
     weights::{
         Entry, Mapping, SnapshotProblem, Store, StoredType, TensorPlan, WeightsError,
         export::{head, write_failed},
-        header,
+        header, replace_file,
     },
 };
 
@@ -131,7 +123,7 @@ pub fn write(
     // Wider values first, so that all are aligned.
     tensors.sort_by_key(|(plan, _)| Reverse(plan.dtype.bits()));
 
-    replace(path, |file| {
+    replace_file(path, |file| {
         file.write_all(&head(&metadata, tensors.iter().map(|(plan, _)| plan)))?;
         tensors.iter().try_for_each(|(_, source)| match source {
             Source::Tuned(id) => bytes(store, *id, |block| file.write_all(block)),
@@ -270,27 +262,4 @@ fn contents<'a>(
         hash.update(bytes);
     }
     hash.finalize().into()
-}
-
-/// Puts what `content` writes into the file `path`: a temporary sibling is written, synced and renamed, and the
-/// directory synced. The sibling has one name, because one process writes to a run's directory: what a crash leaves is
-/// overwritten.
-pub(super) fn replace(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
-    let mut hidden = OsString::from(".");
-    hidden.push(path.file_name().ok_or(io::ErrorKind::InvalidFilename)?);
-    hidden.push(".partial");
-    let partial = path.with_file_name(hidden);
-    let written = (|| {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&partial)?);
-        content(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&partial, path)
-    })();
-    if let Err(error) = written {
-        // The error is what counts, not a leftover.
-        let _ = fs::remove_file(&partial);
-        return Err(error);
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
 }

@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::{Snapshot, StateTensor, StateValues, digest, export, hex, read, snapshot::replace, write};
+use super::{Snapshot, StateTensor, StateValues, digest, export, hex, read, write};
 use crate::{
     direction::{ParamId, ParamTable},
     noise::{NoiseKey, Role},
     testing::{assert_same_bits, reference::golden},
-    weights::{Checkpoint, HeaderProblem, SnapshotProblem, Store, StoredType, WeightsError},
+    weights::{Checkpoint, HeaderProblem, SnapshotProblem, Store, StoredType, WeightsError, replace_file},
 };
 
 fn scratch() -> TempDir {
@@ -200,7 +200,7 @@ fn until_a_snapshot_is_whole_the_old_one_stays() {
     let (path, mut store, tuned) = small(scratch.path());
     let old = fs::read(&path).expect("the snapshot");
     let hidden = scratch.path().join(".snapshot.safetensors.partial");
-    let full = replace(&path, |file| {
+    let full = replace_file(&path, |file| {
         io::Write::write_all(file, &[0; 100])?;
         Err(io::ErrorKind::StorageFull.into())
     });
@@ -208,7 +208,7 @@ fn until_a_snapshot_is_whole_the_old_one_stays() {
     assert_eq!(fs::read(&path).expect("the snapshot"), old);
     // A process that dies cleans nothing up.
     let died = panic::catch_unwind(|| {
-        replace(&path, |file| {
+        replace_file(&path, |file| {
             io::Write::write_all(file, &vec![0; 3 << 20]).expect("room");
             panic::resume_unwind(Box::new(()))
         })
