@@ -37,7 +37,7 @@ pub(crate) fn ids(vocabulary: u32) -> Vec<Vec<u32>> {
 }
 
 pub(crate) fn batch(vocabulary: u32) -> Batch {
-    Batch::new(&ids(vocabulary))
+    Batch::new(ids(vocabulary))
 }
 
 pub(crate) fn median(values: &mut [f64]) -> f64 {
