@@ -28,9 +28,11 @@ impl Console {
             Ok(text.trim_end().to_owned())
         };
         let mut out = io::stdout().lock();
-        line.and_then(|line| writeln!(out, "{line}"))
-            .and_then(|()| out.flush())
-            .map_err(|source| Failure::Output { source })
+        match line.and_then(|line| writeln!(out, "{line}")).and_then(|()| out.flush()) {
+            // Whoever reads has seen enough (`| head -1`).
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(|source| Failure::Output { source }),
+        }
     }
 
     /// Prints help or version text; for a program as `{field: text}`.

@@ -10,7 +10,7 @@ use crate::{
     journal::JournalError,
     model::ModelError,
     objective::{ExamplesError, GenerationError},
-    optim::OptimError,
+    optim::{OptimError, OracleError},
     simd::{Isa, IsaError},
     task::{ReadError, TaskError},
     text::TextError,
@@ -226,6 +226,7 @@ fn train_exit(error: &TrainError) -> Exit {
         TrainError::Locked { .. } => Exit::OutputLocked,
         TrainError::Differs { what: Difference::Input(_), .. } => Exit::InputChanged,
         TrainError::Step(OptimError::NonFinite { .. }) => Exit::NonFinite,
+        TrainError::Step(OptimError::Oracle(OracleError::NoSlopes)) => Exit::Usage,
         TrainError::Step(_) | TrainError::Signals { .. } => Exit::Failed,
         _ => Exit::Usage,
     }

@@ -21,7 +21,12 @@ mod threads;
 mod train;
 mod verify;
 
-use std::{ffi::OsString, num::NonZeroUsize, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal},
+    num::NonZeroUsize,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
@@ -77,7 +82,7 @@ struct Global {
 enum Command {
     /// Fine-tune a small model that is made on the spot; under a minute, no download
     Demo(demo::Arguments),
-    /// Write logits or losses of given tokens to a safetensors file, to compare engines
+    /// Write logits, losses or slopes of given tokens to a safetensors file, to compare engines
     Dump(dump::Arguments),
     /// Score a model on a data file
     Evaluate(evaluate::Arguments),
@@ -113,7 +118,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => finish(execute(&arguments, &mut console), &console),
         Err(error) => match error.kind() {
             ErrorKind::DisplayVersion => finish(console.notice("version", &error.to_string()), &console),
-            ErrorKind::DisplayHelp => finish(console.notice("help", &error.render().ansi().to_string()), &console),
+            ErrorKind::DisplayHelp => finish(console.notice("help", &help(&error.render())), &console),
             _ if json => finish(Err(Failure::usage(&error)), &console),
             _ => {
                 // clap's own rendering is coloured and names the nearest flag.
@@ -122,6 +127,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         },
     }
+}
+
+/// Help text, coloured on a terminal only.
+fn help(text: &clap::builder::StyledStr) -> String {
+    if io::stdout().is_terminal() { text.ansi().to_string() } else { text.to_string() }
 }
 
 /// Sets up the machine for `arguments` and runs the command.

@@ -1,9 +1,12 @@
 //! `zofo train`: fine-tunes a model as a run file says.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Exit, Failure, console::Console, load};
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     train::{Event, Interrupt, Job, Outcome, Plan, Run, RunDir, RunFile, StepMetrics, TrainError, finished},
 };
 
-/// Seconds between two lines about steps where nobody watches a terminal.
+/// Seconds between two lines about steps and evaluations where nobody watches a terminal.
 const LINE_EVERY: f64 = 10.0;
 
 /// What `zofo train` takes.
@@ -52,14 +55,16 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
             console.result(&report, &format!("{}\n{next}", text(&report)))?;
             Ok(Exit::Ok)
         }
-        Outcome::Interrupted(code) => Ok(left(code, console)),
+        Outcome::Interrupted { code, step } => left((code, step), &output, console),
     }
 }
 
-/// Says how a run that was left goes on.
-pub(super) fn left(code: u8, console: &mut Console) -> Exit {
-    console.progress("stopped by a signal; go on with --resume", true);
-    if code == Exit::Interrupted as u8 { Exit::Interrupted } else { Exit::Terminated }
+/// Says where a run was left and how it goes on.
+pub(super) fn left((code, step): (u8, u64), output: &Path, console: &mut Console) -> Result<Exit, Failure> {
+    let next = format!("zofo train {}/config.toml --resume", output.display());
+    let stopped = json!({ "stopped": "signal", "exit": code, "steps": step, "next": next });
+    console.result(&stopped, &format!("stopped by a signal after step {step}\nnext       {next}"))?;
+    Ok(if code == Exit::Interrupted as u8 { Exit::Interrupted } else { Exit::Terminated })
 }
 
 /// Trains as `file` says, from the start or from where the run was left.
@@ -107,9 +112,10 @@ fn optimizer(file: &RunFile) -> Result<Box<dyn Optimizer>, TrainError> {
 fn lines(plan: &Plan) -> Vec<String> {
     let Plan { steps, examples, trained_parameters, parameters, evaluations, tokens, seconds, .. } = plan;
     let examples: Vec<String> = examples.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    let cut = if plan.cut > 0 { format!("; {} are too long for the model and cut", plan.cut) } else { String::new() };
     let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
     vec![
-        format!("examples   {}", examples.join(", ")),
+        format!("examples   {}{cut}", examples.join(", ")),
         format!("trained    {trained_parameters} of {parameters} parameters"),
         format!(
             "memory     {} MB, {} MB of it for the trained weights; disk {} MB",
@@ -156,7 +162,10 @@ impl Progress<'_> {
             Event::Replayed { step, of } => self.console.progress(&format!("step {step} of {of} made again"), false),
             Event::Notice(text) => self.console.progress(text, true),
             Event::Step(metrics) => self.step(metrics),
-            Event::Scoring { split, done, of } => self.console.progress(&format!("{split}: {done} of {of}"), false),
+            Event::Scoring { split, done, of } => {
+                let kept = self.is_time() && done < of;
+                self.console.progress(&format!("{split}: {done} of {of} examples"), kept);
+            }
             Event::Scored { step, split, score, best } => {
                 let [low, high] = score.ci95;
                 let best = if *best { ", the best so far" } else { "" };
@@ -181,11 +190,17 @@ impl Progress<'_> {
             duration(left),
             if metrics.nonfinite { "  not finite: skipped" } else { "" }
         );
-        let kept = !self.console.is_live() && self.shown.elapsed().as_secs_f64() >= LINE_EVERY;
-        if kept {
+        let kept = self.is_time();
+        self.console.progress(&line, kept);
+    }
+
+    /// Whether a line is to be kept: now and then, where no terminal shows all of them.
+    fn is_time(&mut self) -> bool {
+        let is_time = !self.console.is_live() && self.shown.elapsed().as_secs_f64() >= LINE_EVERY;
+        if is_time {
             self.shown = Instant::now();
         }
-        self.console.progress(&line, kept);
+        is_time
     }
 }
 

@@ -44,7 +44,7 @@ pub enum OptimError {
     NonFinite {
         /// How many steps.
         count: u64,
-        /// The last of them.
+        /// The last of them, from 1.
         step: u64,
     },
     /// The world behind the oracle failed.

@@ -31,7 +31,7 @@ impl Optimizer for Patient {
         let report = self.inner.step(oracle, clock)?;
         self.in_a_row = if report.nonfinite { self.in_a_row + 1 } else { 0 };
         if self.in_a_row >= u64::from(self.patience.max_nonfinite.get()) {
-            return Err(OptimError::NonFinite { count: self.in_a_row, step: clock.step });
+            return Err(OptimError::NonFinite { count: self.in_a_row, step: clock.step + 1 });
         }
         Ok(report)
     }

@@ -150,8 +150,28 @@ pub enum TrainError {
         /// The run directory.
         path: PathBuf,
     },
+    /// A directory with the results of a run, but not the run.
+    #[error(
+        "{} holds {found} of a run but no journal.zofo, without which it cannot go on; restore that, or name another \
+         directory with --set output=DIR",
+        path.display()
+    )]
+    NoJournal {
+        /// The run directory.
+        path: PathBuf,
+        /// What it holds.
+        found: &'static str,
+    },
+    /// A step asks for more numbers than a record holds.
+    #[error("a step of {found} losses does not fit into a record, which holds {limit}; lower optimizer.queries")]
+    TooManyLosses {
+        /// Losses of a step.
+        found: usize,
+        /// What a record holds.
+        limit: usize,
+    },
     /// A directory that is to be made is there and not empty.
-    #[error("{} is not empty, and nothing is overwritten; remove it, or name another directory", path.display())]
+    #[error("{} is not empty, and nothing is overwritten; remove it, or name another with --output", path.display())]
     Output {
         /// The directory.
         path: PathBuf,
@@ -190,7 +210,7 @@ pub enum TrainError {
     },
     /// A run that is to be continued was begun with something else.
     #[error(
-        "{} was begun with other {what} than there are now; restore them, or begin a new run with --set output=DIR",
+        "{} is the journal of another run: {what}; restore what it was begun with, or begin a new run in another directory",
         path.display()
     )]
     Differs {
@@ -208,6 +228,12 @@ pub enum TrainError {
         found: u64,
         /// The steps that are recorded.
         steps: u64,
+    },
+    /// A run without evaluations, of which the best is asked for.
+    #[error("{} has no evaluation, so no step is the best; ask for the last", path.display())]
+    NoBest {
+        /// The journal.
+        path: PathBuf,
     },
     /// The optimizer or its options are not known.
     #[error("{}{error}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
@@ -268,7 +294,7 @@ pub enum TrainError {
 /// What a run was begun with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
-    /// A key of the run file.
+    /// A key of the run file: its value then and now.
     Setting(String),
     /// An input, by its name.
     Input(&'static str),
@@ -277,8 +303,8 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Difference::Setting(key) => write!(f, "settings ({key})"),
-            Difference::Input(what) => f.write_str(what),
+            Difference::Setting(change) => f.write_str(change),
+            Difference::Input(what) => write!(f, "{what} differ from what they were"),
         }
     }
 }
@@ -289,7 +315,10 @@ impl From<OptimError> for TrainError {
         match error {
             OptimError::Oracle(OracleError::World(world)) => match world.downcast::<ExamplesError>() {
                 Ok(error) => TrainError::Examples(*error),
-                Err(world) => TrainError::Step(OptimError::Oracle(OracleError::World(world))),
+                Err(world) => match world.downcast::<WeightsError>() {
+                    Ok(error) => TrainError::Weights(*error),
+                    Err(world) => TrainError::Step(OptimError::Oracle(OracleError::World(world))),
+                },
             },
             error => TrainError::Step(error),
         }

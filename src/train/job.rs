@@ -12,7 +12,7 @@ use super::{Difference, Exam, LiveOracle, RunConfig, TrainError, Tuned, config::
 use crate::{
     journal::{Header, NumericProfile, RunKind, Sha256Digest},
     kernels::{Context, Profile},
-    model::Model,
+    model::{ArchSpec, Model},
     noise::NOISE_VERSION,
     objective::Examples,
     task::{Encoded, Encoder, Example, Input, Row, Sequence, Style, Subsets, Task, TaskError, read_rows},
@@ -34,6 +34,8 @@ pub struct Job {
     pub dev: Option<Exam>,
     /// The examples that validate, if there are any.
     pub valid: Option<Exam>,
+    /// How many examples were longer than the model reads, and are cut.
+    pub cut: usize,
     /// How often the most frequent answer of the examples that the report is about is right.
     pub majority: Option<f64>,
     /// What identifies the run.
@@ -80,8 +82,8 @@ impl Job {
             seed: config.seed,
             config_digest: config.digest(),
             base_weights: base_digest(model),
-            train: digest(&[&train, &dev]),
-            valid: (!valid.is_empty()).then(|| digest(&[&valid])),
+            train: digest(model.spec(), &[&train, &dev]),
+            valid: (!valid.is_empty()).then(|| digest(model.spec(), &[&valid])),
             template: config.data.template.as_deref().map(file_digest).transpose()?,
             config: config.to_toml(),
         };
@@ -89,12 +91,13 @@ impl Job {
             if examples.is_empty() { Ok(None) } else { Exam::new(&task, (model, &tokenizer), examples).map(Some) }
         };
         let (dev_exam, valid_exam) = (exam(&dev)?, exam(&valid)?);
+        let cut = [&train, &dev, &valid].into_iter().flatten().filter(|(_, encoded)| encoded.dropped() > 0).count();
         let majority = majority(if valid.is_empty() { &dev } else { &valid });
         let examples = Examples::new(model.spec(), task.objective(), task.judge(&tokenizer), &train)?;
         let examples = examples.minimising(config.train.objective)?;
         let batch = (config.train.batch_size as usize, config.seed);
         let oracle = LiveOracle::new(tuned, examples, batch, config.train.activation_mb << 20);
-        Ok((Job { config, task, dev: dev_exam, valid: valid_exam, majority, header }, oracle))
+        Ok((Job { config, task, dev: dev_exam, valid: valid_exam, cut, majority, header }, oracle))
     }
 
     /// The examples that the report is about, and what they are called.
@@ -129,8 +132,10 @@ pub(super) fn base_digest(model: &Model) -> Sha256Digest {
 
 /// What identifies examples: the tokens that a model reads of them and what is scored, so that another tokenizer or
 /// template shows as well as another file; where answers are written, also those that are right.
-fn digest(parts: &[&[(Example, Encoded)]]) -> Sha256Digest {
+fn digest(spec: &ArchSpec, parts: &[&[(Example, Encoded)]]) -> Sha256Digest {
     let mut digest = Sha256::new_with_prefix(b"zofo examples v1\0");
+    // What reads them: another rotation or norm makes other losses of the same weights.
+    digest.update(format!("{spec:?}\0"));
     for part in parts {
         digest.update((part.len() as u64).to_le_bytes());
         part.iter().for_each(|example| absorb(&mut digest, example));

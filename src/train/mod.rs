@@ -1,9 +1,11 @@
-//! Training: the run file, the run directory, what a step reports, and how a run is asked to stop.
+//! Training: from a run file to tuned weights and the record of how they came to be.
 //!
-//! *What it is.* [`RunFile`] reads what is to be done, [`RunDir`] holds the one place where a run writes, [`Metrics`]
-//! says a line a step, [`Interrupt`] hears the signals that end a run early.
+//! *What it is.* [`RunFile`] reads what is to be done, [`Job`] opens what it names, [`LiveOracle`] answers an optimizer's
+//! questions about a model on its data, [`Run`] takes the steps, evaluates ([`Exam`]), keeps snapshots and ends in a
+//! [`Report`]; [`Replayed`] makes weights again without data, [`Plan`] says what a run will need. [`RunDir`] is the one
+//! place where a run writes, [`Metrics`] says a line a step, [`Interrupt`] hears the signals that end a run early.
 //!
-//! *What it is not.* It computes nothing: losses are for `objective`, updates for `optim`, the record for `journal`.
+//! *What it is not.* No losses (`objective`), no updates (`optim`), no format of a record (`journal`).
 //!
 //! *What must stay true.* A run file is read whole and checked before anything is done; one process writes to a run
 //! directory; every file of it is replaced whole or appended to, so that a process may end at any moment.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Job, LiveOracle, TrainError, memory::Resident};
 use crate::{
     direction::{DirectionSet, Displacement, ParamId, ParamTable},
+    journal::MAX_VALUES,
     linalg::Square,
     optim::{BatchId, Clock, CommitReport, Losses, Optimizer, Oracle, OracleError, Pool},
     tensor::WeightRef,
@@ -23,6 +24,8 @@ pub struct Plan {
     pub steps: u64,
     /// Examples that are learnt from, that select, and that validate.
     pub examples: BTreeMap<&'static str, usize>,
+    /// Of those, examples that are longer than the model reads, and are cut.
+    pub cut: usize,
     /// Parameters that are trained.
     pub trained_parameters: usize,
     /// All parameters.
@@ -54,6 +57,9 @@ impl Plan {
         let outcome = optimizer.step(&mut rehearsal, clock);
         let evaluations = rehearsal.evaluations;
         oracle.tuned_mut().skip_to(draws);
+        if evaluations > MAX_VALUES {
+            return Err(TrainError::TooManyLosses { found: evaluations, limit: MAX_VALUES });
+        }
         outcome?;
         let seconds = begin.elapsed().as_secs_f64();
 
@@ -68,6 +74,7 @@ impl Plan {
         Ok(Plan {
             steps: job.config.train.steps,
             examples: sizes.filter_map(|(name, size)| Some((name, size?))).collect(),
+            cut: job.cut,
             trained_parameters: trained,
             parameters: params.iter().map(|(_, param)| param.elements()).sum(),
             evaluations,
@@ -84,6 +91,17 @@ impl Plan {
 struct Rehearsal<'o> {
     inner: &'o mut LiveOracle,
     evaluations: usize,
+}
+
+/// A step that cannot be recorded is not evaluated.
+#[derive(Debug, thiserror::Error)]
+#[error("more losses than a record holds")]
+struct Unrecordable;
+
+impl Rehearsal<'_> {
+    fn check(&self) -> Result<(), OracleError> {
+        if self.evaluations > MAX_VALUES { Err(OracleError::World(Box::new(Unrecordable))) } else { Ok(()) }
+    }
 }
 
 impl Oracle for Rehearsal<'_> {
@@ -104,10 +122,12 @@ impl Oracle for Rehearsal<'_> {
     }
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         self.evaluations += probes.len();
+        self.check()?;
         self.inner.losses(batch, probes)
     }
     fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
         self.evaluations += 1 + along.len();
+        self.check()?;
         self.inner.slopes(batch, along)
     }
     fn commit(&mut self, _: &Displacement) -> Result<CommitReport, OracleError> {

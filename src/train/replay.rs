@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::{Layout, OptimizerConfig, RunConfig, RunFile, TrainError, Tuned, job, snapshot, trainable};
 use crate::{
-    journal::{Flags, Header, Kind, Reader, Record, Replay, Sha256Digest},
+    journal::{Flags, Header, Kind, Reader, Record, Replay, ReplayError, RunKind, Sha256Digest},
     kernels::Context,
     model::Model,
-    optim::{self, Clock, Optimizer},
+    noise::NOISE_VERSION,
+    optim::{self, Clock, OptimError, Optimizer, OracleError},
     weights::tuned,
 };
 
@@ -37,14 +38,14 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Reads a journal up to and with step `until`.
+    /// Reads a journal.
     ///
     /// # Errors
     /// [`TrainError::Journal`].
-    pub(super) fn read(journal: &Path, until: u64) -> Result<History, TrainError> {
+    pub(super) fn read(journal: &Path) -> Result<History, TrainError> {
         let mut reader = Reader::open(journal)?;
         let mut history = History::default();
-        while let Some(record) = reader.next_until(until)? {
+        while let Some(record) = reader.next_record()? {
             history.steps = record.step;
             history.ended |= record.kind == Kind::End;
             if record.kind == Kind::Evaluation && record.flags.contains(Flags::BEST) {
@@ -100,8 +101,7 @@ impl Replayed {
         let model = model.unwrap_or(&begun.model).to_owned();
         let (config, mut tuned) = open(&model, &journal, cx)?;
         let step = resolve(&journal, which)?;
-        let mut optimizer = optimizer(&config.optimizer)?;
-        let from = nearest(dir, step, (&mut tuned, &mut *optimizer));
+        let (from, mut optimizer) = nearest(dir, step, &config, &mut tuned)?;
         advance(&config, &journal, (&mut tuned, &mut *optimizer), from..step, tell)?;
         Ok(Replayed { tuned, model, step })
     }
@@ -131,17 +131,22 @@ fn open(dir: &Path, journal: &Path, cx: &Context) -> Result<(RunConfig, Tuned), 
     let cx = Context { profile: config.profile, ..cx.clone() };
     let tuned = Tuned::new(model, cx, trainable).with_precision(config.precision, config.seed)?;
     let reader = Reader::open(journal)?;
-    let now = Header { base_weights: job::base_digest(tuned.model()), ..reader.header().clone() };
+    let now = Header {
+        base_weights: job::base_digest(tuned.model()),
+        noise_version: NOISE_VERSION,
+        run: RunKind::Scalar,
+        ..reader.header().clone()
+    };
     job::check_same(journal, reader.header(), &now)?;
     Ok((config, tuned))
 }
 
 /// The number of a step that the journal reaches.
 fn resolve(journal: &Path, which: Which) -> Result<u64, TrainError> {
-    let history = History::read(journal, u64::MAX)?;
+    let history = History::read(journal)?;
     let step = match which {
         Which::Last => history.steps,
-        Which::Best => history.best.unwrap_or(history.steps),
+        Which::Best => history.best.ok_or_else(|| TrainError::NoBest { path: journal.to_owned() })?,
         Which::Step(step) => step,
     };
     if step > history.steps {
@@ -155,13 +160,25 @@ pub(super) fn optimizer(config: &OptimizerConfig) -> Result<Box<dyn Optimizer>, 
     built.map_err(|error| TrainError::Optimizer { place: None, error })
 }
 
-/// Puts the weights at the last snapshot that is not beyond `step` and can be read; answers its step, 0 for the base.
-fn nearest(dir: &Layout, step: u64, (tuned, optimizer): (&mut Tuned, &mut dyn Optimizer)) -> u64 {
-    let mut kept: Vec<_> =
-        [dir.last(), dir.best()].into_iter().filter_map(|dir| Some((snapshot::step(&dir)?, dir))).collect();
+/// Puts the weights at the last snapshot that is not beyond `step` and can be read; answers its step, 0 for the base, and
+/// the optimizer there. The run may go on meanwhile and replace a snapshot after it was found.
+fn nearest(
+    dir: &Layout,
+    step: u64,
+    config: &RunConfig,
+    tuned: &mut Tuned,
+) -> Result<(u64, Box<dyn Optimizer>), TrainError> {
+    let kept = [dir.last(), dir.best()].into_iter().filter_map(|dir| Some((snapshot::step(&dir)?, dir)));
+    let mut kept: Vec<_> = kept.filter(|(at, _)| *at <= step).collect();
     kept.sort();
-    kept.retain(|(at, _)| *at <= step);
-    kept.iter().rev().find_map(|(_, dir)| snapshot::read(dir, tuned, optimizer).ok()).map_or(0, |(at, _)| at)
+    for (_, dir) in kept.iter().rev() {
+        let mut optimizer = optimizer(&config.optimizer)?;
+        match snapshot::read(dir, tuned, &mut *optimizer) {
+            Ok(at) if at <= step => return Ok((at, optimizer)),
+            _ => tuned.return_to_base()?,
+        }
+    }
+    Ok((0, optimizer(&config.optimizer)?))
 }
 
 /// Makes the recorded steps `range.start + 1` to `range.end` again.
@@ -192,6 +209,13 @@ pub(super) fn again(
     let clock = Clock { seed: config.seed, step: record.step - 1, steps: config.train.steps };
     tuned.begin_step(clock.step);
     let mut replay = Replay::new(tuned, record);
-    let report = optimizer.step(&mut replay, clock)?;
-    replay.finish(&report).map_err(|problem| TrainError::Replay { path: journal.to_owned(), problem })
+    let failed = |problem| TrainError::Replay { path: journal.to_owned(), problem };
+    let report = optimizer.step(&mut replay, clock).map_err(|error| match error {
+        OptimError::Oracle(OracleError::World(world)) => match world.downcast::<ReplayError>() {
+            Ok(problem) => failed(*problem),
+            Err(world) => OptimError::Oracle(OracleError::World(world)).into(),
+        },
+        error => error.into(),
+    })?;
+    replay.finish(&report).map_err(failed)
 }

@@ -67,8 +67,13 @@ pub enum Event<'e> {
 pub enum Outcome {
     /// It is over; the report is that of `report.json`.
     Finished(serde_json::Value),
-    /// A signal ended it, with this exit code; it can be resumed.
-    Interrupted(u8),
+    /// A signal ended it; it can be resumed.
+    Interrupted {
+        /// The exit code of the signal.
+        code: u8,
+        /// Steps that are complete.
+        step: u64,
+    },
 }
 
 /// A run under way.
@@ -156,13 +161,14 @@ impl<'r> Run<'r> {
                 self.take_step()?;
             }
         }
+        self.save_last()?;
         self.report()
     }
 
     fn leave(mut self) -> Result<Outcome, TrainError> {
         self.journal.sync()?;
         let code = self.interrupt.exit_code().expect("a run is left because of a signal");
-        Ok(Outcome::Interrupted(code))
+        Ok(Outcome::Interrupted { code, step: self.step })
     }
 
     fn take_step(&mut self) -> Result<(), TrainError> {
@@ -291,7 +297,7 @@ impl<'r> Run<'r> {
                     (0, _) | (_, None) => self.base.clone(),
                     (_, Some((split, exam))) => {
                         let Some(score) = self.score(split, exam)? else { return self.leave() };
-                        (self.tell)(Event::Scored { step, split, score: &score, best: true });
+                        (self.tell)(Event::Scored { step, split, score: &score, best: false });
                         Some(score)
                     }
                 };
@@ -322,7 +328,7 @@ impl<'r> Run<'r> {
     fn load_best(&mut self, step: u64) -> Result<(), TrainError> {
         let kept = snapshot::read(&self.dir.best(), self.oracle.tuned_mut(), &mut *self.optimizer);
         match kept {
-            Ok((found, _)) if found == step => return Ok(()),
+            Ok(found) if found == step => return Ok(()),
             Ok(_) => {}
             Err(_) if step == 0 => {}
             Err(error) => (self.tell)(Event::Notice(&format!("{error}; made again from the journal instead"))),

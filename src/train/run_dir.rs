@@ -71,6 +71,11 @@ impl RunDir {
         if holds_run && !resume {
             return Err(TrainError::HoldsRun { path });
         }
+        // What a run writes only after its journal: to begin anew would overwrite it.
+        let mut results = ["last", "best", "report.json"].into_iter();
+        if let Some(found) = results.find(|name| !holds_run && path.join(name).exists()) {
+            return Err(TrainError::NoJournal { path, found });
+        }
         Ok(RunDir { layout: Layout { path }, holds_run, _lock: lock })
     }
 

@@ -41,8 +41,12 @@ impl Selection {
         gains
     }
 
-    /// Whether weights are preferred to others: of equal values by their loss.
+    /// Whether weights are preferred to others: of equal values by their loss. Those with a loss that is not finite never
+    /// are: a model that answers NaN chooses the first of all options, which may often be right.
     fn beats(&self, mark: Mark, other: Mark) -> bool {
+        if !mark.loss.is_finite() || !other.loss.is_finite() {
+            return mark.loss.is_finite();
+        }
         self.metric.is_better(mark.value, other.value) || mark.value == other.value && mark.loss < other.loss
     }
 
@@ -95,6 +99,7 @@ mod tests {
         let mut selection = Selection::new(Metric::Accuracy, 1);
         selection.add(mark(0, 0.5, 1.0));
         assert!(!selection.add(mark(1, 0.5, f64::NAN)));
+        assert!(!selection.add(mark(1, 0.9, f64::NAN)));
         assert!(!selection.add(mark(2, f64::NAN, 0.0)));
     }
 

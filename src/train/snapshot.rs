@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{TrainError, Tuned};
 use crate::{
-    journal::Sha256Digest,
     optim::{Optimizer, Oracle, StateVisitor},
     weights::tuned,
 };
@@ -43,22 +42,18 @@ fn number(facts: &BTreeMap<String, String>, name: &str) -> Option<u64> {
     facts.get(name)?.parse().ok()
 }
 
-/// Writes the weights after `step` steps to the directory `dir` of a run; answers their digest.
+/// Writes the weights after `step` steps to the directory `dir` of a run.
 ///
 /// # Errors
 /// [`TrainError::Write`], [`TrainError::Weights`].
-pub(super) fn write(
-    dir: &Path,
-    tuned: &Tuned,
-    optimizer: &mut dyn Optimizer,
-    step: u64,
-) -> Result<Sha256Digest, TrainError> {
+pub(super) fn write(dir: &Path, tuned: &Tuned, optimizer: &mut dyn Optimizer, step: u64) -> Result<(), TrainError> {
     fs::create_dir_all(dir).map_err(|source| TrainError::Write { path: dir.to_owned(), source })?;
     let mut facts = BTreeMap::new();
     optimizer.visit_state(&mut Save(&mut facts));
     facts.insert(STEP.to_owned(), step.to_string());
     facts.insert(DRAWS.to_owned(), tuned.draws().to_string());
-    Ok(tuned::write(&dir.join(FILE), tuned.model().store(), tuned.trainable(), &facts, &[])?)
+    tuned::write(&dir.join(FILE), tuned.model().store(), tuned.trainable(), &facts, &[])?;
+    Ok(())
 }
 
 /// After which step the snapshot in `dir` was written; `None` if there is none that can be read.
@@ -66,18 +61,14 @@ pub(super) fn step(dir: &Path) -> Option<u64> {
     number(&tuned::facts(&dir.join(FILE)).ok()?, STEP)
 }
 
-/// Puts `tuned` and `optimizer` where the snapshot in `dir` was written; answers its step and the weights' digest.
+/// Puts `tuned` and `optimizer` where the snapshot in `dir` was written; answers its step.
 ///
 /// # Errors
-/// [`TrainError::Weights`] if the file is missing, damaged, or of other tensors; nothing has moved then.
-pub(super) fn read(
-    dir: &Path,
-    tuned: &mut Tuned,
-    optimizer: &mut dyn Optimizer,
-) -> Result<(u64, Sha256Digest), TrainError> {
+/// [`TrainError::Weights`] if the file is missing, damaged, of other tensors, or replaced while it is read.
+pub(super) fn read(dir: &Path, tuned: &mut Tuned, optimizer: &mut dyn Optimizer) -> Result<u64, TrainError> {
     let trainable = tuned.trainable().to_vec();
     let snapshot = tuned::read(&dir.join(FILE), tuned.model_mut().store_mut(), &trainable)?;
     optimizer.visit_state(&mut Restore(&snapshot.facts));
     tuned.skip_to(number(&snapshot.facts, DRAWS).unwrap_or_default());
-    Ok((number(&snapshot.facts, STEP).unwrap_or_default(), snapshot.weights_sha256))
+    Ok(number(&snapshot.facts, STEP).unwrap_or_default())
 }

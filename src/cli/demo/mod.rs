@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
     console.progress(&train, true);
     let mut report = match train::fine_tune(RunFile::read(&path, &[])?, false, cx, console)? {
         Outcome::Finished(report) => report,
-        Outcome::Interrupted(code) => return Ok(train::left(code, console)),
+        Outcome::Interrupted { code, step } => return train::left((code, step), &dir.join("run"), console),
     };
     console.clear();
     let ok = report["weights_sha256"] == EXPECTED;

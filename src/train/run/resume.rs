@@ -36,7 +36,7 @@ pub fn finished(job: &Job, dir: &RunDir) -> Result<Option<serde_json::Value>, Tr
 fn history(job: &Job, dir: &RunDir) -> Result<History, TrainError> {
     let journal = dir.journal();
     check_same(&journal, Reader::open(&journal)?.header(), &job.header)?;
-    History::read(&journal, u64::MAX)
+    History::read(&journal)
 }
 
 /// The run that `dir` holds, where its journal ends.
@@ -121,6 +121,7 @@ fn start(
         Ok(_) => Ok(step),
         Err(error) => {
             tell(Event::Notice(&format!("{error}; all steps are made again from the journal instead")));
+            tuned.return_to_base()?;
             Ok(0)
         }
     }
