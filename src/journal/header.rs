@@ -150,7 +150,7 @@ impl Header {
             (self.noise_version != other.noise_version, "the version of the noise"),
             (self.profile != other.profile, "the numeric profile"),
             (self.base_weights != other.base_weights, "the model's weights"),
-            (self.train != other.train, "the training data"),
+            (self.train != other.train, "the training data, or the configuration or tokenizer that read them,"),
             (self.valid != other.valid, "the validation data"),
             (self.template != other.template, "the task's template"),
             (self.seed != other.seed, "the seed"),

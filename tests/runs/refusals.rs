@@ -38,7 +38,7 @@ fn another_configuration_of_the_model_is_noticed() {
     bench.finished("other-eps", &model);
     let config = bench.path("model-eps/config.json");
     let text = fs::read_to_string(&config).expect("a configuration");
-    fs::write(&config, text.replace("1e-5", "1e-3").replace("1e-05", "1e-3")).expect("another");
+    fs::write(&config, text.replace("0.00001", "0.001").replace("1e-5", "0.001")).expect("another");
     let again = bench.train("other-eps", &[&["--resume"], &model[..]].concat()).output().expect("zofo");
     fails(&again, 4, &["training data"]);
 }

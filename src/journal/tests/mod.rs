@@ -260,7 +260,10 @@ fn what_another_version_wrote_is_refused_and_not_dropped() {
 fn another_run_is_told_by_the_first_fact_that_differs() {
     assert_eq!(header().first_difference(&Header { config: String::new(), ..header() }), None);
     let other = Header { seed: 8, train: [9; 32], config_digest: [9; 32], ..header() };
-    assert_eq!(header().first_difference(&other), Some("the training data"));
+    assert_eq!(
+        header().first_difference(&other),
+        Some("the training data, or the configuration or tokenizer that read them,")
+    );
 }
 
 /// A source that answers a byte at a time and is interrupted before each.

@@ -245,7 +245,7 @@ impl RunConfig {
         toml::to_string(self).expect("paths are checked to be text, keys are text, integers fit")
     }
 
-    /// What identifies the computation: the SHA-256 of all keys and values but those of [`CHANGE_NO_BIT`].
+    /// What identifies the computation: the SHA-256 of all keys and values but those that change no bit: where files lie, and how batches are cut.
     pub fn digest(&self) -> Sha256Digest {
         let mut table = toml::Table::try_from(self).expect("as for `to_toml`");
         for key in CHANGE_NO_BIT {

@@ -1,6 +1,6 @@
 //! What training made of a model: its digest, snapshots to resume from, and directories that other programs load.
 //!
-//! *What it is.* [`digest`] names a state of the tuned tensors; [`write`] and [`read`] keep one, with whatever an
+//! *What it is.* [`digest`] names a state of the tuned tensors; [`write()`] and [`read`] keep one, with whatever an
 //! optimizer carries, in a file; [`export`] makes a Hugging Face directory of the base and the tuned tensors.
 //!
 //! *What it is not.* It does not know which tensors are tuned, nor why: callers name them. An export is read by other
