@@ -9,6 +9,7 @@ use super::{Exit, Failure, console::Console};
 use crate::{
     kernels::Context,
     train::{Layout, Replayed, Which},
+    weights::tuned,
 };
 
 /// What `zofo export` takes.
@@ -89,7 +90,7 @@ fn told(console: &mut Console) -> impl FnMut(u64, u64) {
 fn finish(replayed: &Replayed, out: &Path, console: &mut Console) -> Result<Exit, Failure> {
     let digest = replayed.export(out)?;
     console.clear();
-    let weights_sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let weights_sha256 = tuned::hex(&digest);
     let made = Made { weights_sha256, step: replayed.step, path: out.to_owned() };
     let text = format!("weights    {} after step {}\nmodel      {}", made.weights_sha256, made.step, out.display());
     console.result(&made, &text)?;

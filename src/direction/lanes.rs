@@ -148,13 +148,15 @@ impl<'a> Moves<'a> {
         (0..self.lanes).map(moved).collect()
     }
 
-    /// Writes what a single lane makes of a row over its values: an update applied for good.
+    /// Writes what a single lane makes of a row, named by its number, over its values: an update applied for good. What
+    /// rows have in common, for example the columns of a right factor, is made once.
     ///
     /// # Panics
     /// If there is more than one lane.
-    pub fn apply(&self, cx: &Context, row: usize, values: &mut [f32]) {
+    pub fn update<'m>(&'m self, cx: &'m Context) -> impl Fn(usize, &mut [f32]) + Sync + 'm {
         assert_eq!(self.lanes, 1, "an update is one displacement");
-        self.displace_row(cx, &self.rows(), 0, row, values);
+        let parts = self.rows();
+        move |row, values| self.displace_row(cx, &parts, 0, row, values)
     }
 
     fn rows(&self) -> Vec<PartRows<'a>> {

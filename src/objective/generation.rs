@@ -117,8 +117,7 @@ mod tests {
             for (id, param) in params {
                 let moves = Moves::of(std::slice::from_ref(&lane), id, &param);
                 let rounding = NoiseKey::new(0, 0, Role::Rounding, 0);
-                let apply = |row, values: &mut [f32]| moves.apply(&cx, row, values);
-                model.store_mut().update_rows(id, rounding, apply).expect("a private copy");
+                model.store_mut().update_rows(id, rounding, moves.update(&cx)).expect("a private copy");
             }
             assert_eq!(written(&model, &Displacement::default()), moved, "{name}");
         }

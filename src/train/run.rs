@@ -276,7 +276,7 @@ impl<'r> Run<'r> {
     fn report(mut self) -> Result<Outcome, TrainError> {
         let digest = |run: &Self| {
             let tuned = run.oracle.tuned();
-            hex(&tuned::digest(tuned.model().store(), tuned.trainable()))
+            tuned::hex(&tuned::digest(tuned.model().store(), tuned.trainable()))
         };
         let weights_sha256 = digest(&self);
         let job = self.job;
@@ -348,9 +348,4 @@ fn numbers(score: &Score) -> [f64; 4] {
 
 fn record(kind: Kind, flags: Flags, step: u64, values: Vec<f64>) -> Record {
     Record { step, kind, flags, values, lr: 0.0, coefficients: 0 }
-}
-
-/// A digest as it stands in reports.
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

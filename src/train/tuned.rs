@@ -126,8 +126,8 @@ impl Oracle for Tuned {
             values += param.elements();
             let moves = Moves::of(update, id, &param);
             if !moves.is_empty() {
-                let apply = |row, values: &mut [f32]| moves.apply(&self.cx, row, values);
-                let change = self.model.store_mut().update_rows(id, self.rounding, apply).map_err(failed)?;
+                let update = moves.update(&self.cx);
+                let change = self.model.store_mut().update_rows(id, self.rounding, update).map_err(failed)?;
                 sum.squares += change.squares;
                 sum.rounding_squares += change.rounding_squares;
             }

@@ -168,7 +168,8 @@ fn update<T: Copy + Into<f32> + Send>(
 /// `sum` and the square of a difference.
 fn squared(new: f32, old: f32, sum: f64) -> f64 {
     let change = f64::from(new) - f64::from(old);
-    change.mul_add(change, sum)
+    // Not fused: outside a kernel that would be a call of the C library for each weight.
+    sum + change * change
 }
 
 /// The draws of a row of noise, in the order of columns.

@@ -7,13 +7,11 @@ use crate::{
     cli::{Exit, Failure, console::Console},
     kernels::Context,
     model::Model,
-    objective::{Evaluation, Examples, needed_head},
+    objective::needed_head,
     task::{Encoder, Objective, Style, Task, read_rows},
     text::Tokenizer,
+    train::Exam,
 };
-
-/// Rows of one pass over the weights, unless a single example has more.
-const ROWS: usize = 2048;
 
 pub(super) fn run(
     arguments: &Arguments,
@@ -49,25 +47,22 @@ pub(super) fn run(
         let all = examples.len();
         console.progress(&format!("{cut} of {all} examples have more than {context} tokens and were cut"), true);
     }
-    let examples = Examples::new(model.spec(), task.objective(), task.judge(&tokenizer), &examples)?;
-    let numbers: Vec<usize> = (0..examples.len()).collect();
-    let mut evaluation = Evaluation::new(&examples);
-    for pass in examples.passes(&numbers, ROWS) {
-        examples.evaluate(model, cx, pass, &mut evaluation)?;
-        let (done, all, value) = (evaluation.tally.count(), numbers.len(), evaluation.tally.value());
-        let left = begin.elapsed().as_secs_f64() * (all as f64 - done as f64) / done as f64;
-        console.progress(&format!("{done} of {all} examples, {value:.3} so far, {left:.0} s left"), false);
-    }
+    let exam = Exam::new(&task, (model, &tokenizer), &examples)?;
+    let mut progress = |done: usize, value: f64| {
+        let left = begin.elapsed().as_secs_f64() * (exam.len() - done) as f64 / done as f64;
+        console.progress(&format!("{done} of {} examples, {value:.3} so far, {left:.0} s left", exam.len()), false);
+        true
+    };
+    let score = exam.score(model, cx, &mut progress)?.expect("nobody asked it to stop");
     console.clear();
-    model.store().check_unchanged()?;
     let outcome = Outcome {
         task: task.name().to_owned(),
-        metric: task.metric().name(),
-        value: evaluation.tally.value(),
-        ci95: evaluation.tally.ci95(),
-        loss: evaluation.loss(),
-        count: numbers.len(),
-        examples: numbers.len(),
+        metric: score.metric,
+        value: score.value,
+        ci95: score.ci95,
+        loss: score.loss,
+        count: score.count,
+        examples: score.count,
         seconds: begin.elapsed().as_secs_f64(),
     };
     let Outcome { metric, value, ci95: [low, high], loss, count, seconds, .. } = &outcome;

@@ -143,7 +143,7 @@ proptest! {
                     prop_assert_eq!(found, kept);
                     prop_assert!((found - exact).abs() < ulp * exact.abs(), "{} for {}", found, exact);
                     let moved = f64::from(found) - f64::from(exact);
-                    row = moved.mul_add(moved, row);
+                    row += moved * moved;
                 }
                 squares += row;
             }

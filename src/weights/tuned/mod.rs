@@ -77,7 +77,7 @@ fn text(hash: &mut Sha256, text: &str) {
 }
 
 /// The digits of a digest.
-fn hex(digest: &[u8; 32]) -> String {
+pub fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
