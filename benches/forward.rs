@@ -7,6 +7,8 @@
 //! in every round; figures are medians (and the best) over rounds of what was measured in the same round. FLOPs are two
 //! for every weight and row, and four for every visible key, head and feature.
 
+#[path = "shape/random.rs"]
+mod random;
 mod shape;
 
 use std::{
@@ -76,7 +78,7 @@ fn main() {
     let isa = Isa::active().expect("ZOFO_ISA names an instruction set of this CPU");
     let cx = Context::new(isa);
     let model = env::var_os("ZOFO_BENCH_MODEL")
-        .map_or_else(shape::random_model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
+        .map_or_else(random::model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
     let vocabulary = model.spec().vocab_size as u32;
     let batch = shape::batch(vocabulary);
     let ids = shape::ids(vocabulary);

@@ -7,6 +7,8 @@
 //! In every round the parts take turns: two passes at the weights, one pass of both sides of a pair, one pass of an exact
 //! slope along thin factors, and the update. Figures are medians over rounds; a ratio is that of one round.
 
+#[path = "shape/random.rs"]
+mod random;
 mod shape;
 
 use std::{env, hint::black_box, path::Path, sync::Arc, time::Instant};
@@ -48,7 +50,7 @@ fn main() {
     let profile = env::var("ZOFO_BENCH_PROFILE").map_or_else(|_| Ok(Default::default()), |name| name.parse());
     let cx = Context { profile: profile.expect("a numeric profile"), ..Context::new(isa) };
     let model = env::var_os("ZOFO_BENCH_MODEL")
-        .map_or_else(shape::random_model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
+        .map_or_else(random::model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
     let trainable: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
     let mut tuned = Tuned::new(model, cx.clone(), trainable.clone());
 
