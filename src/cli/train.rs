@@ -114,11 +114,15 @@ fn lines(plan: &Plan) -> Vec<String> {
     let examples: Vec<String> = examples.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let cut = if plan.cut > 0 { format!("; {} are too long for the model and cut", plan.cut) } else { String::new() };
     let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let state = match plan.state_bytes {
+        0 => String::new(),
+        bytes => format!(", {} MB for what the optimizer remembers", megabytes(bytes)),
+    };
     vec![
         format!("examples   {}{cut}", examples.join(", ")),
         format!("trained    {trained_parameters} of {parameters} parameters"),
         format!(
-            "memory     {} MB, {} MB of it for the trained weights; disk {} MB",
+            "memory     {} MB, {} MB of it for the trained weights{state}; disk {} MB",
             megabytes(plan.resident_bytes),
             megabytes(plan.overlay_bytes),
             megabytes(plan.disk_bytes)

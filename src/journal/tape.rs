@@ -11,10 +11,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Flags, Kind, Record, coefficients_crc};
 use crate::{
-    direction::{Coefficients, DirectionSet, Displacement, ParamId, ParamTable},
-    linalg::Square,
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, StepReport},
-    tensor::WeightRef,
+    direction::{Coefficients, DirectionSet, Displacement},
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space, StepReport},
 };
 
 /// Why a record does not make the step that it stands for.
@@ -147,17 +145,8 @@ fn crc(committed: &[f32]) -> u32 {
 }
 
 impl Oracle for Recorder<'_> {
-    fn params(&self) -> &ParamTable {
-        self.inner.params()
-    }
-    fn trainable(&self) -> &[ParamId] {
-        self.inner.trainable()
-    }
-    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
-        self.inner.inspect(id)
-    }
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        self.inner.gram(sets)
+    fn space(&self) -> &dyn Space {
+        self.inner.space()
     }
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)
@@ -179,17 +168,8 @@ impl Oracle for Recorder<'_> {
 }
 
 impl Oracle for Replay<'_> {
-    fn params(&self) -> &ParamTable {
-        self.inner.params()
-    }
-    fn trainable(&self) -> &[ParamId] {
-        self.inner.trainable()
-    }
-    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
-        self.inner.inspect(id)
-    }
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        self.inner.gram(sets)
+    fn space(&self) -> &dyn Space {
+        self.inner.space()
     }
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)

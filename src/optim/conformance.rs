@@ -23,6 +23,8 @@ use crate::testing::{
 enum Scale {
     /// Proportional to them.
     Slopes,
+    /// Proportional to a running mean of them that keeps this much.
+    Mean(f64),
     /// It does not; the learning rate falls to zero, or the walk would never settle.
     Normalised,
 }
@@ -53,6 +55,14 @@ const CASES: &[Case] = &[
         scale: Scale::Slopes,
         evaluations: 1,
     },
+    Case { optimizer: "mezo", options: "rule = \"momentum\"", scale: Scale::Mean(0.9), evaluations: 1 },
+    Case {
+        optimizer: "mezo",
+        options: "rule = \"momentum\"\nmomentum = 0.5\nqueries = 2",
+        scale: Scale::Mean(0.5),
+        evaluations: 1,
+    },
+    Case { optimizer: "mezo", options: "rule = \"adam\"", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "mezo", options: "rule = \"sign\"", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "mezo", options: "rule = \"conservative\"", scale: Scale::Slopes, evaluations: 2 },
 ];
@@ -77,7 +87,10 @@ impl Case {
         find(self.optimizer).and_then(|entry| entry.build(&table)).expect("options of the case")
     }
 
-    /// Proportional steps take the rate of the head of this file. `conservative` only replaces such a step by one of a
+    /// Proportional steps take the rate of the head of this file, and those of a mean (1 − β) of it, which makes the same
+    /// way in the end. Adam goes lr·gᵢ/‖g‖ along each −gᵢ on average, and as far at random as `sign`: its estimates
+    /// p·zᵢ have the mean gᵢ and the mean square ‖g‖² or a little more.
+    /// `conservative` only replaces such a step by one of a
     /// lower loss.
     ///
     /// A normalised step has the squared length n·lr² and goes √(2/π)·lr along −g on average (E sign(gᵀz) z), or
@@ -89,6 +102,7 @@ impl Case {
         let n = world.dimension() as f64;
         match (self.scale, world.facts.convexity) {
             (Scale::Slopes, _) => 1.0 / (world.facts.smoothness * (n + 2.0)),
+            (Scale::Mean(kept), _) => (1.0 - kept) / (world.facts.smoothness * (n + 2.0)),
             (Scale::Normalised, 0.0) => 0.02,
             (Scale::Normalised, _) => 0.32 * world.squared_distance().sqrt() / n,
         }
@@ -97,10 +111,18 @@ impl Case {
     /// Proportional: so many that E D falls to 1/400, hence D to 1/4 with probability 0.99 (Markov). Normalised, with
     /// lr = 0.32 s √D₀ / n and s falling from 1 to 0: while D > D₀ / 4 it falls by (0.205 s − 0.102 s²) D₀ / n a step,
     /// 0.068 D₀ / n on average, which uses up 3/4 of D₀ in 11·n steps; twice that.
+    ///
+    /// Of a mean: with λ = β/(1 − β) the point z = θ + λ(θ − θ_before) goes by −η ĝ(θ), η = 1/(L(n + 2)), and
+    /// gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ_before)). Summed over K steps as at the head of this file that is
+    /// `2η Σf ≤ D₀ + 2ηλf₀`, and with μD/2 ≤ f ≤ LD/2 the mean of D is at most L(n + 2 + λ)D₀/(μK): a hundredth, so
+    /// that D is above a quarter in at most one step of 25, of which the last is not one.
     fn steps(&self, world: &World) -> u64 {
         let (n, facts) = (world.dimension() as f64, world.facts);
         match (self.scale, facts.convexity) {
             (_, 0.0) => 3000,
+            (Scale::Mean(kept), convexity) => {
+                (100.0 * facts.smoothness / convexity * (n + 2.0 + kept / (1.0 - kept))).ceil() as u64
+            }
             (Scale::Slopes, convexity) => (400_f64.ln() * facts.smoothness * (n + 2.0) / convexity).ceil() as u64,
             (Scale::Normalised, _) => 22 * n as u64,
         }
@@ -212,15 +234,58 @@ fn recorded_answers_and_the_same_code_make_the_same_updates_bit_for_bit() {
     });
 }
 
+/// Keeps an optimizer's state, and puts it into another one.
+#[derive(Default)]
+struct Kept {
+    counts: BTreeMap<String, u64>,
+    tensors: BTreeMap<String, BTreeMap<String, Arc<[f32]>>>,
+    restores: bool,
+}
+
+impl StateVisitor for Kept {
+    fn count(&mut self, name: &str, value: &mut u64) {
+        if self.restores {
+            *value = self.counts[name];
+        } else {
+            assert!(self.counts.insert(name.to_owned(), *value).is_none(), "two numbers {name}");
+        }
+    }
+    fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
+        if self.restores {
+            values.clone_from(&self.tensors[name]);
+        } else {
+            assert!(self.tensors.insert(name.to_owned(), values.clone()).is_none(), "two groups of tensors {name}");
+        }
+    }
+}
+
+#[test]
+fn the_state_that_is_shown_is_all_that_a_step_remembers() {
+    everywhere(|case, world, label| {
+        let mut unbroken = world().failing([9], f64::NAN);
+        run(&mut *case.optimizer(&unbroken), &mut unbroken, 5, 0..20, 20).expect("finite losses");
+
+        let mut broken = world().failing([9], f64::NAN);
+        let (mut first, mut second) = (case.optimizer(&broken), case.optimizer(&broken));
+        run(&mut *first, &mut broken, 5, 0..10, 20).expect("finite losses");
+        let mut kept = Kept::default();
+        first.visit_state(&mut kept);
+        kept.restores = true;
+        second.visit_state(&mut kept);
+        run(&mut *second, &mut broken, 5, 10..20, 20).expect("finite losses");
+        assert_same_values(&broken, &unbroken, label);
+    });
+}
+
 #[test]
 fn frozen_parameters_keep_every_bit() {
     for case in CASES {
         let (start, mut world) = (worlds::mixed_ranks(), worlds::mixed_ranks());
         let decayed = format!("lr = {:e}\nweight_decay = 0.5", case.lr(&start));
         run(&mut *case.with(&decayed), &mut world, 1, 0..10, 10).expect("finite losses");
-        for (id, param) in start.params().iter() {
+        for (id, param) in Space::params(&start).iter() {
             let (found, before) = (&world.values()[id.index()], &start.values()[id.index()]);
-            if start.trainable().contains(&id) {
+            if Space::trainable(&start).contains(&id) {
                 assert!(found.iter().zip(before).all(|(a, b)| a != b), "{}: {}", case.options, param.name());
             } else {
                 assert_same_bits(found, before, param.name());

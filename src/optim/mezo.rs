@@ -22,16 +22,18 @@
 //! drifts; the reported loss is the mean of both sides, not that at θ + εz; weight decay spares vectors by their
 //! shape, not by names that contain `bias` or `norm`; noise is our own. `sign` takes the sign of each slope, as the
 //! benchmark's code does, not of each coordinate of the estimate, as its paper writes. `conservative` compares θ, the
-//! update and its opposite by three probes instead of three moves. `least-squares` is ours. Momentum and Adam, which
-//! keep a value for every weight, are not here.
+//! update and its opposite by three probes instead of three moves. `least-squares` is ours. The benchmark's momentum and
+//! Adam step one tensor at a time on a gradient that is stored; here the estimate is made row by row, and decay is
+//! decoupled from both.
 
 use super::{
-    BatchId, Clock, Entry, NonNegative, OptimError, Optimizer, Oracle, OracleError, Pool, Positive, Queries,
-    StepReport,
+    BatchId, Clock, Decay, Entry, NonNegative, OptimError, Optimizer, Oracle, OracleError, Pool, Positive, Queries,
+    StateVisitor, StepReport,
     options::{choice, options},
     parts::{
+        moments::{Betas, Mean, Moments},
         spsa::{self, Aggregate, Estimator},
-        update::descend,
+        update::{descend, sum},
     },
     schedule::{Growth, Schedule},
 };
@@ -42,12 +44,16 @@ choice! {
     pub enum Rule {
         /// A step down the gradient estimate.
         Sgd = "sgd",
+        /// A step down a running mean of estimates: one value more for each weight.
+        Momentum = "momentum",
+        /// A step down their mean over the root of their mean square: two values more for each weight.
+        Adam = "adam",
         /// A step of fixed scale: slopes are replaced by their signs.
         Sign = "sign",
         /// The best of θ, a step down the estimate and a step up.
         Conservative = "conservative",
     }
-    expected "\"sgd\", \"sign\" or \"conservative\""
+    expected "\"sgd\", \"momentum\", \"adam\", \"sign\" or \"conservative\""
 }
 
 options! {
@@ -67,6 +73,12 @@ options! {
         aggregate: Aggregate = Aggregate::Mean, "";
         /// What is done with the slopes.
         rule: Rule = Rule::Sgd, "";
+        /// How much of the running mean of estimates a step keeps, by the rules momentum and adam.
+        momentum: Decay = Decay::new(0.9), "";
+        /// How much of the running mean of their squares a step keeps, by the rule adam.
+        beta2: Decay = Decay::new(0.999), "";
+        /// What is added to the root of that mean, by the rule adam.
+        adam_epsilon: Positive = Positive::new(1e-8), "slopes";
         /// Decay of matrices a step, times lr; vectors do not decay.
         weight_decay: NonNegative = NonNegative::new(0.0), "1/lr";
     }
@@ -77,37 +89,73 @@ pub(super) static ENTRY: Entry = Entry {
     about: "gradient descent on slopes along random directions",
     paper: "Malladi et al., Fine-Tuning Language Models with Just Forward Passes, 2023, arXiv:2305.17333",
     groups: &[Options::SPECS, Schedule::SPECS],
-    new: |reader| Ok(Box::new(Mezo { options: Options::read(reader)?, schedule: Schedule::read(reader)? })),
+    new: |reader| {
+        let (options, schedule) = (Options::read(reader)?, Schedule::read(reader)?);
+        Ok(Box::new(Mezo { options, schedule, mean: Mean::default(), moments: Moments::default() }))
+    },
 };
 
 struct Mezo {
     options: Options,
     schedule: Schedule,
+    mean: Mean,
+    moments: Moments,
 }
 
 impl Optimizer for Mezo {
     fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError> {
-        let Options { lr, epsilon, queries, estimator, aggregate, rule, weight_decay, .. } = self.options;
-        let lr = self.schedule.lr(lr, clock);
+        let Options { epsilon, queries, estimator, aggregate, rule, .. } = self.options;
+        let lr = self.schedule.lr(self.options.lr, clock);
         let queries = self.options.queries_schedule.queries(queries, clock);
 
         let batch = oracle.draw(Pool::Train, None)?;
         let z = spsa::directions(oracle, clock, Law::Gaussian, queries);
         let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
         let slopes: Vec<f64> = match rule {
-            Rule::Sgd | Rule::Conservative => estimate.projected_grads.clone(),
             Rule::Sign => estimate.projected_grads.iter().map(|&slope| sign(slope)).collect(),
+            _ => estimate.projected_grads.clone(),
         };
         let weights = spsa::aggregate(oracle, &z, &slopes, aggregate);
-        let mut update = descend(oracle, &z, &weights, (lr, weight_decay));
 
         let mut report = StepReport::of(estimate, lr);
-        if rule == Rule::Conservative {
-            let opposite = descend(oracle, &z, &weights, (-lr, weight_decay));
-            (report.loss, update) = best(oracle, batch, &[Displacement::default(), update, opposite])?;
-            report.evaluations += 3;
+        let gradient = sum(&z, &weights, 1.0);
+        if !report.allows(&gradient) {
+            // Nothing moves, and nothing is remembered.
+            return report.commit(oracle, &gradient);
         }
+        let step = (lr, self.options.weight_decay);
+        let update = match rule {
+            Rule::Sgd | Rule::Sign => descend(oracle, &z, &weights, step),
+            Rule::Momentum => {
+                let mean = self.mean.absorb(oracle, &gradient, self.options.momentum.get());
+                descend(oracle, &[mean], &[1.0], step)
+            }
+            Rule::Adam => {
+                let quotient = self.moments.absorb(oracle, &gradient, self.options.betas());
+                descend(oracle, &[quotient], &[1.0], step)
+            }
+            Rule::Conservative => {
+                let [down, up] = [lr, -lr].map(|lr| descend(oracle, &z, &weights, (lr, step.1)));
+                let (loss, best) = best(oracle, batch, &[Displacement::default(), down, up])?;
+                (report.loss, report.evaluations) = (loss, report.evaluations + 3);
+                best
+            }
+        };
         report.commit(oracle, &update)
+    }
+
+    fn visit_state(&mut self, visitor: &mut dyn StateVisitor) {
+        match self.options.rule {
+            Rule::Momentum => self.mean.visit(visitor),
+            Rule::Adam => self.moments.visit(visitor),
+            Rule::Sgd | Rule::Sign | Rule::Conservative => {}
+        }
+    }
+}
+
+impl Options {
+    fn betas(&self) -> Betas {
+        Betas { mean: self.momentum.get(), square: self.beta2.get(), epsilon: self.adam_epsilon.get() }
     }
 }
 

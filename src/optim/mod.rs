@@ -27,8 +27,10 @@ pub mod schedule;
 mod conformance;
 
 pub use error::OptimError;
-pub use options::{NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries};
-pub use oracle::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool};
+pub use options::{Decay, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries};
+pub use oracle::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space};
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::direction::Displacement;
 use nonfinite::{Patience, Patient};
@@ -71,10 +73,15 @@ impl StepReport {
         StepReport { loss, lr, projected_grads, evaluations, update_rms: 0.0, rounding_rms: 0.0, nonfinite: false }
     }
 
+    /// Whether what was measured and what is to be done with it is finite.
+    fn allows(&self, update: &Displacement) -> bool {
+        let measured = self.loss.is_finite() && self.projected_grads.iter().all(|slope| slope.is_finite());
+        measured && update.is_finite()
+    }
+
     /// Commits the step's update, unless it or what it was made of is not finite.
     fn commit(mut self, oracle: &mut dyn Oracle, update: &Displacement) -> Result<StepReport, OptimError> {
-        let measured = self.loss.is_finite() && self.projected_grads.iter().all(|slope| slope.is_finite());
-        self.nonfinite = !(measured && update.is_finite());
+        self.nonfinite = !self.allows(update);
         if !self.nonfinite {
             let CommitReport { update_rms, rounding_rms } = oracle.commit(update)?;
             (self.update_rms, self.rounding_rms) = (update_rms, rounding_rms);
@@ -99,6 +106,9 @@ pub trait Optimizer: Send {
 pub trait StateVisitor {
     /// A number.
     fn count(&mut self, name: &str, value: &mut u64);
+
+    /// Values of parameters, by the parameters' names; empty in an optimizer that has taken no step.
+    fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>);
 }
 
 /// An algorithm of the registry.

@@ -45,6 +45,10 @@ pub struct Positive(f64);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NonNegative(f64);
 
+/// A number from 0 that is less than 1: how much of a running mean is kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decay(f64);
+
 /// How many directions a step has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queries(u32);
@@ -138,6 +142,31 @@ impl OptionValue for NonNegative {
     const EXPECTED: &'static str = "0 or a number from 1e-18 to 1e18";
     fn read(value: &Value) -> Option<Self> {
         number(value).filter(|&number| number == 0.0 || RANGE.contains(&number)).map(NonNegative)
+    }
+    fn show(&self) -> String {
+        shown(&Value::Float(self.0))
+    }
+}
+
+impl Decay {
+    /// This number.
+    ///
+    /// # Panics
+    /// If it is out of range.
+    pub fn new(value: f64) -> Self {
+        assert!((0.0..1.0).contains(&value), "{value} is no decay");
+        Decay(value)
+    }
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl OptionValue for Decay {
+    const EXPECTED: &'static str = "a number from 0 that is less than 1";
+    fn read(value: &Value) -> Option<Self> {
+        number(value).filter(|number| (0.0..1.0).contains(number)).map(Decay)
     }
     fn show(&self) -> String {
         shown(&Value::Float(self.0))
@@ -307,6 +336,8 @@ mod tests {
             warmup: u64 = 3, "steps";
             /// Which.
             colour: Colour = Colour::Red, "";
+            /// How much is kept.
+            kept: Decay = Decay::new(0.9), "";
         }
     }
 
@@ -347,6 +378,8 @@ mod tests {
             ("lr = \"1\"", "option lr of sample is \"1\", expected 0 or a number from 1e-18 to 1e18"),
             ("queries = 0", "option queries of sample is 0, expected an integer from 1 to 10000"),
             ("queries = 1.5", "option queries of sample is 1.5, expected an integer from 1 to 10000"),
+            ("kept = 1", "option kept of sample is 1, expected a number from 0 that is less than 1"),
+            ("kept = -0.1", "option kept of sample is -0.1, expected a number from 0 that is less than 1"),
             ("warmup = -1", "option warmup of sample is -1, expected an integer from 0"),
             ("colour = \"Red\"", "option colour of sample is \"Red\", expected \"red\" or \"deep-blue\""),
         ] {
@@ -357,7 +390,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_value_is_read_within_its_range_or_refused_by_name(
-            key in prop::sample::select(vec!["lr", "queries", "warmup", "colour", "lrs", ""]),
+            key in prop::sample::select(vec!["lr", "queries", "warmup", "colour", "kept", "lrs", ""]),
             value in prop_oneof![
                 any::<i64>().prop_map(Value::Integer),
                 any::<f64>().prop_map(Value::Float),
@@ -373,6 +406,7 @@ mod tests {
                     let lr = sample.lr.get();
                     prop_assert!(lr == 0.0 || ((lr as f32).is_normal() && (lr as f32 * lr as f32).is_normal()));
                     prop_assert!((1..=MAX_QUERIES).contains(&sample.queries.get()));
+                    prop_assert!((0.0..1.0).contains(&sample.kept.get()));
                 }
                 Err(OptimError::UnknownOption { found, .. }) => prop_assert_eq!(found, key),
                 Err(OptimError::OptionValue { option, .. }) => prop_assert_eq!(option, key),

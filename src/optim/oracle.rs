@@ -12,7 +12,8 @@
 use std::sync::Arc;
 
 use crate::{
-    direction::{DirectionSet, Displacement, ParamId, ParamTable},
+    direction::{DirectionSet, Displacement, ParamId, ParamTable, gram},
+    kernels::Context,
     linalg::Square,
     tensor::WeightRef,
 };
@@ -58,8 +59,8 @@ pub enum OracleError {
     World(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The only thing an optimizer can see.
-pub trait Oracle {
+/// What moves: parameters and their values, and what to compute with them.
+pub trait Space {
     /// All parameters, those that stay as they are included.
     fn params(&self) -> &ParamTable;
 
@@ -69,8 +70,14 @@ pub trait Oracle {
     /// The values of a parameter.
     fn inspect(&self, id: ParamId) -> WeightRef<'_>;
 
-    /// Inner products of directions over all parameters.
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square;
+    /// What an optimizer's own arithmetic is done with.
+    fn context(&self) -> &Context;
+}
+
+/// The only thing an optimizer can see.
+pub trait Oracle {
+    /// The parameters.
+    fn space(&self) -> &dyn Space;
 
     /// The next batch of a pool, of `size` examples or of the run's batch size. Which examples depends on the run's
     /// seed, the pool and the number of the draw only.
@@ -96,4 +103,23 @@ pub trait Oracle {
     /// # Errors
     /// [`OracleError`] if the world behind fails.
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError>;
+}
+
+impl dyn Oracle + '_ {
+    /// [`Space::params`].
+    pub fn params(&self) -> &ParamTable {
+        self.space().params()
+    }
+    /// [`Space::trainable`].
+    pub fn trainable(&self) -> &[ParamId] {
+        self.space().trainable()
+    }
+    /// [`Space::inspect`].
+    pub fn inspect(&self, id: ParamId) -> WeightRef<'_> {
+        self.space().inspect(id)
+    }
+    /// Inner products of directions over all parameters.
+    pub fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
+        gram(self.space().context().isa, self.params(), &sets.iter().map(Arc::as_ref).collect::<Vec<_>>())
+    }
 }

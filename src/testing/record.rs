@@ -6,10 +6,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::worlds::World;
 use crate::{
-    direction::{DirectionSet, Displacement, ParamId, ParamTable},
-    linalg::Square,
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
-    tensor::WeightRef,
+    direction::{DirectionSet, Displacement},
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space},
 };
 
 /// An answer of an oracle.
@@ -84,17 +82,8 @@ impl Unrecorded {
 }
 
 impl<O: Oracle> Oracle for Recording<O> {
-    fn params(&self) -> &ParamTable {
-        self.inner.params()
-    }
-    fn trainable(&self) -> &[ParamId] {
-        self.inner.trainable()
-    }
-    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
-        self.inner.inspect(id)
-    }
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        self.inner.gram(sets)
+    fn space(&self) -> &dyn Space {
+        self.inner.space()
     }
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)
@@ -116,17 +105,8 @@ impl<O: Oracle> Oracle for Recording<O> {
 }
 
 impl Oracle for Replaying {
-    fn params(&self) -> &ParamTable {
-        self.world.params()
-    }
-    fn trainable(&self) -> &[ParamId] {
-        self.world.trainable()
-    }
-    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
-        self.world.inspect(id)
-    }
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        self.world.gram(sets)
+    fn space(&self) -> &dyn Space {
+        &self.world
     }
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.world.draw(pool, size)

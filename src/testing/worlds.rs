@@ -9,10 +9,10 @@ use std::{
 };
 
 use crate::{
-    direction::{DirectionSet, Displacement, Param, ParamId, ParamTable, gram, materialize},
-    linalg::Square,
+    direction::{DirectionSet, Displacement, Param, ParamId, ParamTable, materialize},
+    kernels::Context,
     noise::{Law, NoiseKey, Role},
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space},
     simd::Isa,
     tensor::WeightRef,
 };
@@ -71,6 +71,7 @@ pub struct World {
     values: Vec<Vec<f32>>,
     minimum: Vec<Vec<f32>>,
     loss: Loss,
+    cx: Context,
     draws: u64,
     calls: Vec<Call>,
     faults: Vec<(u64, f64)>,
@@ -105,6 +106,7 @@ impl World {
             values: tensors.iter().map(|tensor| tensor.2.clone()).collect(),
             minimum: tensors.iter().map(|tensor| tensor.3.clone()).collect(),
             loss,
+            cx: Context::new(Isa::fastest()),
             draws: 0,
             calls: Vec::new(),
             faults: Vec::new(),
@@ -180,7 +182,7 @@ fn losses_of(examples: &[Dual], part: fn(&Dual) -> f64) -> Losses {
     Losses { total: per_example.iter().sum(), per_example }
 }
 
-impl Oracle for World {
+impl Space for World {
     fn params(&self) -> &ParamTable {
         &self.params
     }
@@ -190,8 +192,14 @@ impl Oracle for World {
     fn inspect(&self, id: ParamId) -> WeightRef<'_> {
         WeightRef::f32(&self.values[id.index()], self.params[id].rows(), self.params[id].cols())
     }
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        gram(Isa::fastest(), &self.params, &sets.iter().map(Arc::as_ref).collect::<Vec<_>>())
+    fn context(&self) -> &Context {
+        &self.cx
+    }
+}
+
+impl Oracle for World {
+    fn space(&self) -> &dyn Space {
+        self
     }
 
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {

@@ -8,13 +8,11 @@ use std::sync::Arc;
 
 use super::Tuned;
 use crate::{
-    direction::{DirectionSet, Displacement, ParamId, ParamTable},
-    linalg::Square,
+    direction::{DirectionSet, Displacement},
     model::ModelError,
     objective::{ExamplesError, Minimised},
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space},
     task::Batches,
-    tensor::WeightRef,
 };
 
 /// A model on the examples of a run.
@@ -115,17 +113,8 @@ fn failed(error: impl Into<ExamplesError>) -> OracleError {
 }
 
 impl Oracle for LiveOracle {
-    fn params(&self) -> &ParamTable {
-        self.tuned.params()
-    }
-    fn trainable(&self) -> &[ParamId] {
-        self.tuned.trainable()
-    }
-    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
-        self.tuned.inspect(id)
-    }
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        self.tuned.gram(sets)
+    fn space(&self) -> &dyn Space {
+        &self.tuned
     }
 
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {

@@ -8,13 +8,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use serde::Serialize;
 
-use super::{Job, LiveOracle, TrainError, memory::Resident};
+use super::{Job, LiveOracle, TrainError, memory::Resident, snapshot};
 use crate::{
-    direction::{DirectionSet, Displacement, ParamId, ParamTable},
+    direction::{DirectionSet, Displacement, ParamId},
     journal::MAX_VALUES,
-    linalg::Square,
-    optim::{BatchId, Clock, CommitReport, Losses, Optimizer, Oracle, OracleError, Pool},
-    tensor::WeightRef,
+    optim::{BatchId, Clock, CommitReport, Losses, Optimizer, Oracle, OracleError, Pool, Space},
 };
 
 /// What a run will cost.
@@ -40,6 +38,8 @@ pub struct Plan {
     pub resident_bytes: u64,
     /// What private copies, those of all trained parameters, take of it.
     pub overlay_bytes: u64,
+    /// What the optimizer remembers from step to step, beside the weights.
+    pub state_bytes: u64,
     /// What the run directory will hold when the run is over: two snapshots and, while one is written, a third.
     pub disk_bytes: u64,
 }
@@ -63,14 +63,16 @@ impl Plan {
         outcome?;
         let seconds = begin.elapsed().as_secs_f64();
 
-        let params = oracle.params();
-        let trained: usize = oracle.trainable().iter().map(|&id| params[id].elements()).sum();
+        let state_bytes = snapshot::state_bytes(optimizer);
+        let space = oracle.space();
+        let params = space.params();
+        let trained: usize = space.trainable().iter().map(|&id| params[id].elements()).sum();
         let sizes = [("train", Some(oracle.examples())), ("dev", job.dev.as_ref().map(super::Exam::len))];
         let sizes = sizes.into_iter().chain([("valid", job.valid.as_ref().map(super::Exam::len))]);
         let store = oracle.tuned().model().store();
-        let overlay_bytes = store.footprint(oracle.trainable(), store.precision()).private;
+        let overlay_bytes = store.footprint(space.trainable(), store.precision()).private;
         let written = |&id: &ParamId| (params[id].elements() * store.tuned_type(id).size()) as u64;
-        let snapshot_bytes: u64 = oracle.trainable().iter().map(written).sum();
+        let snapshot_bytes = space.trainable().iter().map(written).sum::<u64>() + state_bytes;
         Ok(Plan {
             steps: job.config.train.steps,
             examples: sizes.filter_map(|(name, size)| Some((name, size?))).collect(),
@@ -82,6 +84,7 @@ impl Plan {
             seconds,
             resident_bytes: Resident::measure().now,
             overlay_bytes,
+            state_bytes,
             disk_bytes: 3 * snapshot_bytes,
         })
     }
@@ -105,17 +108,8 @@ impl Rehearsal<'_> {
 }
 
 impl Oracle for Rehearsal<'_> {
-    fn params(&self) -> &ParamTable {
-        self.inner.params()
-    }
-    fn trainable(&self) -> &[ParamId] {
-        self.inner.trainable()
-    }
-    fn inspect(&self, id: ParamId) -> WeightRef<'_> {
-        self.inner.inspect(id)
-    }
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        self.inner.gram(sets)
+    fn space(&self) -> &dyn Space {
+        self.inner.space()
     }
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)

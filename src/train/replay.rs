@@ -112,7 +112,7 @@ impl Replayed {
     /// # Errors
     /// [`TrainError::Weights`].
     pub fn export(&self, target: &Path) -> Result<Sha256Digest, TrainError> {
-        use crate::optim::Oracle;
+        use crate::optim::Space;
         Ok(tuned::export(self.tuned.model().store(), self.tuned.trainable(), &self.model, target)?)
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     journal::{Flags, Kind, Record, Recorder, SyncPolicy, Writer},
-    optim::{Clock, Optimizer, Oracle},
+    optim::{Clock, Optimizer, Space},
     weights::tuned,
 };
 

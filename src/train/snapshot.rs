@@ -5,12 +5,15 @@
 //! *What must stay true.* A snapshot says nothing that the journal up to its step does not make again: losing one costs
 //! time only.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use super::{TrainError, Tuned};
 use crate::{
-    optim::{Optimizer, Oracle, StateVisitor},
-    weights::tuned,
+    optim::{Optimizer, Space, StateVisitor},
+    weights::{
+        SnapshotProblem, WeightsError,
+        tuned::{self, StateTensor, StateValues},
+    },
 };
 
 /// The file in `last` and `best`.
@@ -20,22 +23,60 @@ const DRAWS: &str = "draws";
 /// What the names of the optimizer's numbers begin with.
 const STATE: &str = "optimizer.";
 
-/// Puts the numbers of an optimizer's state among the facts.
-struct Save<'f>(&'f mut BTreeMap<String, String>);
+/// Collects an optimizer's state: numbers among the facts, and tensors.
+#[derive(Default)]
+struct Save {
+    facts: BTreeMap<String, String>,
+    tensors: Vec<(String, Arc<[f32]>)>,
+}
 
-impl StateVisitor for Save<'_> {
+impl StateVisitor for Save {
     fn count(&mut self, name: &str, value: &mut u64) {
-        self.0.insert(format!("{STATE}{name}"), value.to_string());
+        self.facts.insert(format!("{STATE}{name}"), value.to_string());
+    }
+
+    fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
+        self.tensors.extend(values.iter().map(|(param, values)| (format!("{name}/{param}"), Arc::clone(values))));
     }
 }
 
-/// Takes them from there; one that is missing stays as it is.
-struct Restore<'f>(&'f BTreeMap<String, String>);
+/// Puts it back; a number that is missing stays as it is.
+struct Restore(tuned::Snapshot);
 
-impl StateVisitor for Restore<'_> {
+impl StateVisitor for Restore {
     fn count(&mut self, name: &str, value: &mut u64) {
-        *value = number(self.0, &format!("{STATE}{name}")).unwrap_or(*value);
+        *value = number(&self.0.facts, &format!("{STATE}{name}")).unwrap_or(*value);
     }
+
+    fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
+        values.clear();
+        for (tensor, state) in &self.0.state {
+            if let (Some((of, param)), StateValues::F32(found)) = (tensor.split_once('/'), &state.values)
+                && of == name
+            {
+                values.insert(param.to_owned(), Arc::from(&**found));
+            }
+        }
+    }
+}
+
+/// Adds up what the tensors of an optimizer's state take.
+#[derive(Default)]
+struct Weigh(u64);
+
+impl StateVisitor for Weigh {
+    fn count(&mut self, _: &str, _: &mut u64) {}
+
+    fn tensors(&mut self, _: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
+        self.0 += values.values().map(|values| size_of_val(&**values) as u64).sum::<u64>();
+    }
+}
+
+/// How many bytes an optimizer remembers.
+pub(super) fn state_bytes(optimizer: &mut dyn Optimizer) -> u64 {
+    let mut weigh = Weigh::default();
+    optimizer.visit_state(&mut weigh);
+    weigh.0
 }
 
 fn number(facts: &BTreeMap<String, String>, name: &str) -> Option<u64> {
@@ -48,11 +89,16 @@ fn number(facts: &BTreeMap<String, String>, name: &str) -> Option<u64> {
 /// [`TrainError::Write`], [`TrainError::Weights`].
 pub(super) fn write(dir: &Path, tuned: &Tuned, optimizer: &mut dyn Optimizer, step: u64) -> Result<(), TrainError> {
     fs::create_dir_all(dir).map_err(|source| TrainError::Write { path: dir.to_owned(), source })?;
-    let mut facts = BTreeMap::new();
-    optimizer.visit_state(&mut Save(&mut facts));
-    facts.insert(STEP.to_owned(), step.to_string());
-    facts.insert(DRAWS.to_owned(), tuned.draws().to_string());
-    tuned::write(&dir.join(FILE), tuned.model().store(), tuned.trainable(), &facts, &[])?;
+    let mut save = Save::default();
+    optimizer.visit_state(&mut save);
+    save.facts.insert(STEP.to_owned(), step.to_string());
+    save.facts.insert(DRAWS.to_owned(), tuned.draws().to_string());
+    let tensor = |(name, values): &(String, Arc<[f32]>)| {
+        let tensor = StateTensor { shape: vec![values.len()], values: StateValues::F32(Cow::Borrowed(values)) };
+        (name.clone(), tensor)
+    };
+    let state: Vec<_> = save.tensors.iter().map(tensor).collect();
+    tuned::write(&dir.join(FILE), tuned.model().store(), tuned.trainable(), &save.facts, &state)?;
     Ok(())
 }
 
@@ -68,7 +114,23 @@ pub(super) fn step(dir: &Path) -> Option<u64> {
 pub(super) fn read(dir: &Path, tuned: &mut Tuned, optimizer: &mut dyn Optimizer) -> Result<u64, TrainError> {
     let trainable = tuned.trainable().to_vec();
     let snapshot = tuned::read(&dir.join(FILE), tuned.model_mut().store_mut(), &trainable)?;
-    optimizer.visit_state(&mut Restore(&snapshot.facts));
+    check_state(dir, tuned, &snapshot)?;
     tuned.skip_to(number(&snapshot.facts, DRAWS).unwrap_or_default());
-    Ok(number(&snapshot.facts, STEP).unwrap_or_default())
+    let step = number(&snapshot.facts, STEP).unwrap_or_default();
+    optimizer.visit_state(&mut Restore(snapshot));
+    Ok(step)
+}
+
+/// Checks that each tensor of an optimizer's state has a value for each of the parameter's that it is named after.
+fn check_state(dir: &Path, tuned: &Tuned, snapshot: &tuned::Snapshot) -> Result<(), TrainError> {
+    let params = tuned.params();
+    let elements = |name: &str| Some(params[params.find(name.split_once('/')?.1)?].elements());
+    let odd = snapshot.state.iter().find(|(name, tensor)| elements(name) != Some(tensor.shape.iter().product()));
+    let Some((name, tensor)) = odd else { return Ok(()) };
+    let problem = SnapshotProblem::Tensor {
+        name: name.clone(),
+        found: format!("{:?}", tensor.shape),
+        expected: elements(name).map_or("a parameter of the model".to_owned(), |elements| format!("[{elements}]")),
+    };
+    Err(WeightsError::Snapshot { path: dir.join(FILE), problem }.into())
 }

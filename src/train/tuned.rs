@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use crate::{
-    direction::{DirectionSet, Displacement, Moves, ParamId, ParamTable, gram},
+    direction::{DirectionSet, Displacement, Moves, ParamId, ParamTable},
     kernels::Context,
-    linalg::Square,
     model::Model,
     noise::{NoiseKey, Role},
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool},
+    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space},
     tensor::WeightRef,
     weights::{Change, Precision, WeightsError},
 };
@@ -77,10 +76,6 @@ impl Tuned {
     pub fn model_mut(&mut self) -> &mut Model {
         &mut self.model
     }
-    /// What it is computed with.
-    pub fn context(&self) -> &Context {
-        &self.cx
-    }
     /// How many batches have been drawn.
     pub fn draws(&self) -> u64 {
         self.draws
@@ -91,7 +86,7 @@ impl Tuned {
     }
 }
 
-impl Oracle for Tuned {
+impl Space for Tuned {
     fn params(&self) -> &ParamTable {
         self.model.store().params()
     }
@@ -101,8 +96,14 @@ impl Oracle for Tuned {
     fn inspect(&self, id: ParamId) -> WeightRef<'_> {
         self.model.store().weight(id)
     }
-    fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {
-        gram(self.cx.isa, self.params(), &sets.iter().map(|set| &**set).collect::<Vec<_>>())
+    fn context(&self) -> &Context {
+        &self.cx
+    }
+}
+
+impl Oracle for Tuned {
+    fn space(&self) -> &dyn Space {
+        self
     }
 
     fn draw(&mut self, _: Pool, _: Option<usize>) -> Result<BatchId, OracleError> {

@@ -1,8 +1,10 @@
 //! Closed forms: linear and quadratic losses, and the moments of the estimate.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
-    direction::{Direction, ParamId, materialize},
+    direction::{Direction, DirectionSet, ParamId, materialize},
     testing::{
         assert_same_bits,
         record::Recording,
@@ -20,10 +22,18 @@ fn step(options: &str, oracle: &mut dyn Oracle, seed: u64) -> StepReport {
     optimizer(options).step(oracle, Clock { seed, step: 0, steps: 1 }).expect("a finite loss")
 }
 
+/// The first direction of a step, for the first parameter.
+fn noise(world: &World, clock: Clock) -> Vec<f64> {
+    values(world, spsa::directions(world, clock, Law::Gaussian, 1).pop())
+}
+
 /// Direction `probe` of the first step, for the first parameter.
 fn z(world: &World, seed: u64, probe: u32) -> Vec<f64> {
+    values(world, spsa::directions(world, Clock { seed, step: 0, steps: 1 }, Law::Gaussian, probe + 1).pop())
+}
+
+fn values(world: &World, set: Option<Arc<DirectionSet>>) -> Vec<f64> {
     let id = world.trainable()[0];
-    let set = spsa::directions(world, Clock { seed, step: 0, steps: 1 }, Law::Gaussian, probe + 1).pop();
     let set = set.expect("at least one direction");
     let direction: &Direction = set.get(id).expect("trainable");
     let z = materialize::direction(direction, &world.params()[id], &world.values()[id.index()]);
@@ -224,5 +234,39 @@ fn only_trainable_parameters_have_directions() {
     let sets = spsa::directions(&world, Clock { seed: 1, step: 0, steps: 1 }, Law::Gaussian, 2);
     for set in &sets {
         assert_eq!(set.params().collect::<Vec<ParamId>>(), world.trainable());
+    }
+}
+
+#[test]
+fn momentum_is_the_sum_of_estimates_that_fade() {
+    // With a linear loss every estimate has the slope of its own direction; T steps leave m = Σ β^(T−1−t) pₜzₜ.
+    const A: &[f64] = &[3.0, -1.0, 0.5];
+    let mut world = linear(A);
+    let mut momentum = optimizer("lr = 1\nrule = \"momentum\"\nmomentum = 0.5\nepsilon = 1");
+    let (mut mean, mut place) = (vec![0.0; 3], vec![0.0; 3]);
+    for step in 0..6 {
+        momentum.step(&mut world, Clock { seed: 4, step, steps: 6 }).expect("a finite loss");
+        let z = noise(&world, Clock { seed: 4, step, steps: 6 });
+        let slope = dot(A, &z);
+        for ((mean, place), z) in mean.iter_mut().zip(&mut place).zip(z) {
+            *mean = 0.5 * *mean + slope * z;
+            *place -= *mean;
+        }
+    }
+    for (found, expected) in world.values()[0].iter().zip(place) {
+        // Six steps round a mean and a place once each by 2⁻²⁴ of values below 64, and the slopes' f32 likewise.
+        assert!((f64::from(*found) - expected).abs() <= 6.0 * 3.0 * 64.0 * 2_f64.powi(-24), "{found} {expected}");
+    }
+}
+
+#[test]
+fn the_first_step_of_adam_has_the_size_of_the_learning_rate_in_every_weight() {
+    for seed in 0..10 {
+        let mut world = linear(&[3.0, -1.0, 0.5]);
+        step("lr = 1e-2\nrule = \"adam\"\nepsilon = 1", &mut world, seed);
+        for value in &world.values()[0] {
+            // m̂ / (√v̂ + ε) is ±1 less 1e-8 over a slope, which is above 1e-3 here; five operations round it.
+            assert!((value.abs() - 1e-2).abs() <= 1e-2 * (1e-5 + 8.0 * f32::EPSILON), "{value}");
+        }
     }
 }

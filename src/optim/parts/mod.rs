@@ -1,4 +1,5 @@
 //! What algorithms are made of.
 
+pub mod moments;
 pub mod spsa;
 pub mod update;

@@ -1,4 +1,4 @@
-//! `θ ← θ − lr·Σ aᵢ·zᵢ − lr·weight_decay·θ` as one displacement.
+//! `θ ← θ − lr·Σ aᵢ·zᵢ − lr·weight_decay·θ` as one displacement, and `Σ aᵢ·zᵢ` as another.
 
 use std::sync::Arc;
 
@@ -15,17 +15,22 @@ pub fn descend(
     weights: &[f64],
     (lr, weight_decay): (f64, NonNegative),
 ) -> Displacement {
-    assert_eq!(z.len(), weights.len(), "one weight a direction");
     let mut update = Displacement::default();
     if weight_decay.get() != 0.0 {
         let matrices = oracle.trainable().iter().filter(|&&id| oracle.params()[id].shape().len() == 2);
         let set = Arc::new(DirectionSet::new(matrices.map(|&id| (id, Direction::Weights))));
         update.terms.extend(Displacement::along(&set, (-lr * weight_decay.get()) as f32).terms);
     }
-    let terms = z
-        .iter()
-        .zip(weights)
-        .map(|(z, weight)| Term { set: Arc::clone(z), coefficients: Coefficients::One((-lr * weight) as f32) });
-    update.terms.extend(terms);
+    update.terms.extend(sum(z, weights, -lr).terms);
     update
+}
+
+/// `scale·Σ aᵢ·zᵢ`.
+pub fn sum(z: &[Arc<DirectionSet>], weights: &[f64], scale: f64) -> Displacement {
+    assert_eq!(z.len(), weights.len(), "one weight a direction");
+    let term = |(z, weight): (&Arc<DirectionSet>, &f64)| Term {
+        set: Arc::clone(z),
+        coefficients: Coefficients::One((scale * weight) as f32),
+    };
+    Displacement { terms: z.iter().zip(weights).map(term).collect() }
 }

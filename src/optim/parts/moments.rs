@@ -1,0 +1,144 @@
+//! Running means of gradient estimates: a value or two for each weight, and the only optimizer state of that size.
+//!
+//! *What it is.* [`Mean`] is the momentum of `torch.optim.SGD`; [`Moments`] are the two means of Adam (Kingma and Ba, 2014,
+//! arXiv:1412.6980). Both take an estimate as the displacement `Σ aᵢ·zᵢ` and never form it as a whole: its rows are made
+//! where they are added.
+//!
+//! *What must stay true.* The same operations in the same order for every weight, none of them fused but those of the
+//! displacement, so that bits do not depend on the instruction set. Values are what a snapshot keeps.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use rayon::prelude::*;
+
+use crate::{
+    direction::{Direction, DirectionSet, Displacement, Moves, RowFn},
+    optim::{Oracle, StateVisitor},
+};
+
+/// Values of each parameter, by its name; a parameter that is not there has zeros.
+type Tensors = BTreeMap<String, Arc<[f32]>>;
+
+/// `m ← βm + ĝ`.
+#[derive(Debug, Default)]
+pub struct Mean {
+    values: Tensors,
+}
+
+impl Mean {
+    /// Takes an estimate in, and answers the mean as directions.
+    pub fn absorb(&mut self, oracle: &dyn Oracle, estimate: &Displacement, beta: f64) -> Arc<DirectionSet> {
+        let beta = beta as f32;
+        let mut mean = |id| {
+            let param = &oracle.params()[id];
+            let moves = Moves::of(std::slice::from_ref(estimate), id, param);
+            let add = moves.update(oracle.space().context());
+            let values = values(&mut self.values, param.name(), param.elements());
+            values.par_chunks_exact_mut(param.cols()).enumerate().for_each(|(row, values)| {
+                values.iter_mut().for_each(|value| *value *= beta);
+                add(row, values);
+            });
+            (id, Direction::Explicit(Arc::clone(&self.values[param.name()])))
+        };
+        Arc::new(DirectionSet::new(oracle.trainable().iter().map(|&id| mean(id))))
+    }
+
+    /// Shows `visitor` the values.
+    pub fn visit(&mut self, visitor: &mut dyn StateVisitor) {
+        visitor.tensors("mean", &mut self.values);
+    }
+}
+
+/// Where the means of Adam are moved to by each step.
+#[derive(Clone, Copy, Debug)]
+pub struct Betas {
+    /// Decay of the mean.
+    pub mean: f64,
+    /// Decay of the mean square.
+    pub square: f64,
+    /// What is added to the root of the mean square.
+    pub epsilon: f64,
+}
+
+/// `m ← β₁m + (1 − β₁)ĝ`, `v ← β₂v + (1 − β₂)ĝ²`.
+#[derive(Debug, Default)]
+pub struct Moments {
+    mean: Tensors,
+    square: Tensors,
+    /// How many estimates were taken in.
+    steps: u64,
+}
+
+impl Moments {
+    /// Takes an estimate in, and answers `m̂ / (√v̂ + ε)` as directions, where `m̂ = m / (1 − β₁ᵗ)`, `v̂ = v / (1 − β₂ᵗ)`.
+    pub fn absorb(&mut self, oracle: &dyn Oracle, estimate: &Displacement, betas: Betas) -> Arc<DirectionSet> {
+        self.steps += 1;
+        let [keep_mean, keep_square] = [betas.mean, betas.square].map(|beta| beta as f32);
+        let [take_mean, take_square] = [betas.mean, betas.square].map(|beta| (1.0 - beta) as f32);
+        let [mean_sum, square_sum] = [betas.mean, betas.square].map(|beta| 1.0 - beta.powf(self.steps as f64));
+        let mut quotient = |id| {
+            let param = &oracle.params()[id];
+            let (name, cols, elements) = (param.name(), param.cols(), param.elements());
+            let moves = Moves::of(std::slice::from_ref(estimate), id, param);
+            let add = moves.update(oracle.space().context());
+            let means = values(&mut self.mean, name, elements).par_chunks_exact_mut(cols);
+            let squares = values(&mut self.square, name, elements).par_chunks_exact_mut(cols);
+            let row_of_zeros = || vec![0.0; cols];
+            means.zip(squares).enumerate().for_each_init(row_of_zeros, |estimate, (row, (means, squares))| {
+                estimate.fill(0.0);
+                add(row, estimate);
+                for ((mean, square), g) in means.iter_mut().zip(squares).zip(&*estimate) {
+                    *mean = keep_mean * *mean + take_mean * g;
+                    *square = keep_square * *square + take_square * (g * g);
+                }
+            });
+            let quotient = Quotient {
+                mean: Arc::clone(&self.mean[name]),
+                square: Arc::clone(&self.square[name]),
+                cols,
+                mean_scale: (1.0 / mean_sum) as f32,
+                root_scale: (1.0 / square_sum.sqrt()) as f32,
+                epsilon: betas.epsilon as f32,
+            };
+            (id, Direction::Rows(Arc::new(quotient)))
+        };
+        Arc::new(DirectionSet::new(oracle.trainable().iter().map(|&id| quotient(id))))
+    }
+
+    /// Shows `visitor` the values.
+    pub fn visit(&mut self, visitor: &mut dyn StateVisitor) {
+        visitor.count("steps", &mut self.steps);
+        visitor.tensors("mean", &mut self.mean);
+        visitor.tensors("square", &mut self.square);
+    }
+}
+
+/// The values of a parameter, to be written over. Whoever still holds a direction of the last step keeps its values.
+fn values<'t>(tensors: &'t mut Tensors, name: &str, elements: usize) -> &'t mut [f32] {
+    if !tensors.contains_key(name) {
+        tensors.insert(name.to_owned(), Arc::from(vec![0.0; elements]));
+    }
+    let values = tensors.get_mut(name).expect("inserted above");
+    assert_eq!(values.len(), elements, "what is remembered of {name:?}");
+    Arc::make_mut(values)
+}
+
+/// `m̂ / (√v̂ + ε)`, made row by row where it is applied: as values it would be a third copy of the model.
+#[derive(Debug)]
+struct Quotient {
+    mean: Arc<[f32]>,
+    square: Arc<[f32]>,
+    cols: usize,
+    mean_scale: f32,
+    root_scale: f32,
+    epsilon: f32,
+}
+
+impl RowFn for Quotient {
+    fn row(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
+        let at = row * self.cols + cols.start..row * self.cols + cols.end;
+        for ((out, mean), square) in out.iter_mut().zip(&self.mean[at.clone()]).zip(&self.square[at]) {
+            *out = mean * self.mean_scale / (square.sqrt() * self.root_scale + self.epsilon);
+        }
+    }
+}
