@@ -15,7 +15,7 @@ use std::{
 
 use half::{bf16, f16};
 use zofo::{
-    direction::fuse::{Dense, Perturbed, Term},
+    direction::fuse::{Perturbed, Source, Term},
     kernels::{
         Context, Profile,
         matmul::{
@@ -180,8 +180,8 @@ fn ours<'a>(case: &'a Case, y: &mut [f32]) -> Vec<Variant<'a>> {
                 name.clone(),
                 flops,
                 Box::new(move |y| {
-                    let direction = Dense::Noise(case.noise, Law::Gaussian);
-                    let terms = [Term { direction, coefficients, mask: None }];
+                    let direction = Source::Noise(case.noise, Law::Gaussian).into();
+                    let terms = [Term { direction, coefficients }];
                     let w = Perturbed::new(w, &terms, coefficients.len());
                     matmul::forward(&cx, case.x(), &w, None, MatMut::new(y, m, n));
                 }),

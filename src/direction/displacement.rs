@@ -5,12 +5,17 @@
 //! *What must stay true.* Terms are applied left to right, one fused multiply-add an element and term. Two lanes of a
 //! pass that hold the same set (the same `Arc`) share its noise: a ± pair draws it once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, ops::Range, sync::Arc};
 
 use super::ParamId;
-use crate::noise::{Law, NoiseKey};
+use crate::{
+    noise::{Law, NoiseKey},
+    tensor::WeightRef,
+};
 
 /// A recipe for a tensor `z` of a parameter's shape.
+///
+/// All but [`Direction::LowRank`] are elementwise: they may be scaled once and masked once, in either order.
 #[derive(Clone, Debug)]
 pub enum Direction {
     /// Keyed noise: nothing is stored.
@@ -33,6 +38,42 @@ pub enum Direction {
     },
     /// The parameter's own values, as they are before the displacement: weight decay.
     Weights,
+    /// `θ − θ₀`, one rounded subtraction; θ are the parameter's own values, as they are before the displacement.
+    Drift(Arc<dyn Anchor>),
+    /// Values that a rule makes wherever they are needed.
+    Rows(Arc<dyn RowFn>),
+    /// `of` times a value per element, one rounded product.
+    Scaled {
+        /// What is scaled: elementwise.
+        of: Box<Direction>,
+        /// Values of the parameter's stored shape, row-major.
+        scale: Arc<[f32]>,
+    },
+    /// `of` where the mask has a bit; elements outside do not move: they keep every bit, the sign of zeros included.
+    Masked {
+        /// What is masked: elementwise.
+        of: Box<Direction>,
+        /// One bit per element of the stored shape, laid out as [`fuse::Mask`](super::fuse::Mask) says.
+        mask: Arc<[u32]>,
+    },
+}
+
+/// Where a parameter's [`Direction::Drift`] is measured from.
+///
+/// *What must stay true.* The values never change: a run that is replayed measures from the same ones.
+pub trait Anchor: Debug + Send + Sync {
+    /// θ₀, of the parameter's stored shape; a vector is one row.
+    fn weight(&self) -> WeightRef<'_>;
+}
+
+/// A rule for the rows of a direction, for example `m / (√v + e)` over the moments `m` and `v` that an optimizer keeps:
+/// made where it is applied, it is not one more copy of the model.
+///
+/// *What must stay true.* It is a pure function: an element is named by its row and column alone, and has the same bits
+/// whichever columns are asked for beside it, whenever, however often and by whichever thread.
+pub trait RowFn: Debug + Send + Sync {
+    /// Writes columns `cols` of row `row` to `out`, which is as long; a vector is row 0.
+    fn row(&self, row: usize, cols: Range<usize>, out: &mut [f32]);
 }
 
 /// One direction for each of some parameters; the others do not move.

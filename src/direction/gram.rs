@@ -1,14 +1,20 @@
 //! Inner products of whole directions, which several probes of one step need to share what they found.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::{Direction, DirectionSet, Param, ParamTable};
+use super::{
+    DirectionSet, Param, ParamTable,
+    dense::{Dense, Source},
+    thin::{Part, Thin},
+};
 use crate::{
     kernels::{Context, matmul::product},
     linalg::Square,
     noise::PANEL_ROWS,
     simd::Isa,
-    tensor::{MatMut, MatRef},
+    tensor::MatMut,
 };
 
 /// `⟨zᵢ, zⱼ⟩` over all parameters; where a set has no direction its `z` is 0. Every direction is generated once.
@@ -17,13 +23,14 @@ use crate::{
 /// parameters in order: the same bits for every thread count and instruction set.
 ///
 /// # Panics
-/// If a set holds [`Direction::Weights`], which is no direction without the weights, or explicit values of another
-/// shape.
+/// If a set holds [`Direction::Weights`](super::Direction::Weights) or [`Direction::Drift`](super::Direction::Drift),
+/// which are no directions without the weights, or what [`Moves::of`](super::Moves::of) does not take.
 pub fn gram(isa: Isa, params: &ParamTable, sets: &[&DirectionSet]) -> Square {
     let mut gram = Square::zeros(sets.len());
     for (id, param) in params.iter() {
-        let present: Vec<(usize, &Direction)> =
-            sets.iter().enumerate().filter_map(|(i, set)| set.get(id).map(|z| (i, z))).collect();
+        let directions = sets.iter().map(|set| set.get(id)).enumerate();
+        let present: Vec<(usize, Part<'_>)> =
+            directions.filter_map(|(i, direction)| Some((i, Part::of(direction?, param)))).collect();
         if present.is_empty() {
             continue;
         }
@@ -43,36 +50,43 @@ pub fn gram(isa: Isa, params: &ParamTable, sets: &[&DirectionSet]) -> Square {
 }
 
 /// The products of all pairs within sixteen rows, in the order of a lower triangle.
-fn block_products(isa: Isa, param: &Param, present: &[(usize, &Direction)], block: usize) -> Vec<f64> {
+fn block_products(isa: Isa, param: &Param, present: &[(usize, Part<'_>)], block: usize) -> Vec<f64> {
+    let cx = Context::new(isa);
     let rows = block * PANEL_ROWS..param.rows().min((block + 1) * PANEL_ROWS);
-    let cols = param.cols();
     let directions: Vec<Vec<f32>> = present
         .iter()
-        .map(|(_, direction)| match direction {
-            Direction::Dense { key, law } => {
-                let mut z = vec![0.0; rows.len() * cols];
-                let rows = rows.start as u64..rows.end as u64;
-                key.tensor(param.noise_name()).fill(isa, *law, rows, 0..cols, &mut z);
-                z
+        .map(|(_, part)| {
+            let mut z = vec![0.0; rows.len() * param.cols()];
+            match part {
+                Part::Dense(direction) => block_rows(&cx, param, direction, rows.clone(), &mut z),
+                Part::Thin(Thin { left, right }) => {
+                    let out = MatMut::new(&mut z, rows.len(), param.cols());
+                    product::nt(&cx, left.row_range(rows.clone()), *right, false, out);
+                }
             }
-            Direction::Explicit(z) => {
-                assert_eq!(z.len(), param.elements(), "a direction of {:?} {:?}", param.name(), param.shape());
-                z[rows.start * cols..rows.end * cols].to_vec()
-            }
-            Direction::LowRank { left, right, rank } => {
-                let (left, right) = (MatRef::new(left, param.rows(), *rank), MatRef::new(right, cols, *rank));
-                let mut z = vec![0.0; rows.len() * cols];
-                let out = MatMut::new(&mut z, rows.len(), cols);
-                product::nt(&Context::new(isa), left.row_range(rows.clone()), right, false, out);
-                z
-            }
-            Direction::Weights => panic!("{:?} moves along its own values, which no inner product knows", param.name()),
+            z
         })
         .collect();
     (0..directions.len())
         .flat_map(|i| (0..=i).map(move |j| (i, j)))
         .map(|(i, j)| dot(&directions[i], &directions[j]))
         .collect()
+}
+
+/// Rows `rows` of a direction with one value per element.
+fn block_rows(cx: &Context, param: &Param, direction: &Dense<'_>, rows: Range<usize>, z: &mut [f32]) {
+    let cols = param.cols();
+    match direction.source {
+        Source::Noise(noise, law) => noise.fill(cx.isa, law, rows.start as u64..rows.end as u64, 0..cols, z),
+        Source::Explicit(values) => {
+            rows.clone().zip(z.chunks_mut(cols)).for_each(|(row, z)| z.copy_from_slice(values.row(row)));
+        }
+        Source::Rows(rule) => rows.clone().zip(z.chunks_mut(cols)).for_each(|(row, z)| rule.row(row, 0..cols, z)),
+        Source::Weights | Source::Drift(_) => {
+            panic!("{:?} moves along its own values, which no inner product knows", param.name())
+        }
+    }
+    rows.zip(z.chunks_mut(cols)).for_each(|(row, z)| direction.scale_and_mask(row, z));
 }
 
 /// `Σ aᵢ·bᵢ` in f64, without fused operations: element `i` in lane `i % 16`, then the lanes in order.
@@ -88,28 +102,35 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
     use crate::{
-        direction::materialize,
-        noise::{Law, NoiseKey, Role},
+        direction::{Direction, materialize, tests::elementwise},
         testing::on_threads,
     };
+
+    fn reads_weights(direction: &Direction) -> bool {
+        match direction {
+            Direction::Weights | Direction::Drift(_) => true,
+            Direction::Scaled { of, .. } | Direction::Masked { of, .. } => reads_weights(of),
+            Direction::Dense { .. } | Direction::Explicit(_) | Direction::LowRank { .. } | Direction::Rows(_) => false,
+        }
+    }
 
     #[test]
     fn the_gram_matrix_is_that_of_the_materialised_directions_with_the_same_bits_everywhere() {
         let mut params = ParamTable::new();
         let ids = [params.add("w", &[37, 21]), params.add("b", &[19]), params.add("other", &[3, 2])];
-        let noise = |probe| Direction::Dense { key: NoiseKey::new(3, 0, Role::Dense, probe), law: Law::Gaussian };
-        let explicit = Direction::Explicit((0..19).map(|i| i as f32 - 7.5).collect());
         let factor = |rows: usize| (0..rows * 3).map(|i| (i * 7 % 11) as f32 * 0.3 - 1.4).collect();
         let low_rank = Direction::LowRank { left: factor(37), right: factor(21), rank: 3 };
-        let sets = [
-            DirectionSet::new([(ids[0], noise(0)), (ids[1], noise(0))]),
-            DirectionSet::new([(ids[1], explicit)]),
-            DirectionSet::new([(ids[0], noise(1))]),
-            DirectionSet::new([(ids[0], low_rank)]),
-        ];
-        let sets = [&sets[0], &sets[1], &sets[2], &sets[3]];
+        let known = |rows, cols| elementwise(rows, cols, 3).into_iter().filter(|direction| !reads_weights(direction));
+        let mut sets: Vec<_> = known(37, 21)
+            .zip(known(1, 19))
+            .map(|(matrix, vector)| DirectionSet::new([(ids[0], matrix), (ids[1], vector)]))
+            .collect();
+        sets.push(DirectionSet::new([(ids[0], low_rank)]));
+        let sets: Vec<_> = sets.iter().collect();
         let found = gram(Isa::fastest(), &params, &sets);
         for (i, a) in sets.iter().enumerate() {
             for (j, b) in sets.iter().enumerate() {
@@ -132,6 +153,18 @@ mod tests {
             for threads in [1, 3] {
                 assert_eq!(on_threads(threads, || gram(isa, &params, &sets)), found, "{isa} {threads}");
             }
+        }
+    }
+    #[test]
+    fn directions_that_read_the_weights_have_no_inner_products() {
+        let mut params = ParamTable::new();
+        let id = params.add("w", &[3, 5]);
+        for direction in elementwise(3, 5, 1).into_iter().filter(reads_weights) {
+            let set = DirectionSet::new([(id, direction)]);
+            let refused = catch_unwind(AssertUnwindSafe(|| gram(Isa::fastest(), &params, &[&set])));
+            let message =
+                *refused.expect_err("it reads the weights").downcast::<String>().expect("a formatted message");
+            assert_eq!(message, "\"w\" moves along its own values, which no inner product knows");
         }
     }
 }

@@ -47,7 +47,8 @@ impl<'a> Moves<'a> {
     /// What `lanes` add to parameter `id`.
     ///
     /// # Panics
-    /// If explicit values or factors have not the parameter's shape.
+    /// If what a direction holds has not the parameter's shape; if one is scaled twice or masked twice, or a low-rank one
+    /// at all.
     pub fn of(lanes: &'a [Displacement], id: ParamId, param: &Param) -> Self {
         let mut merged: Vec<(&Arc<super::DirectionSet>, &Direction, Vec<f32>)> = Vec::new();
         for (lane, displacement) in lanes.iter().enumerate() {
@@ -92,7 +93,7 @@ impl<'a> Moves<'a> {
         let (mut dense, mut thin) = (Vec::new(), vec![thin::Terms::new(); self.lanes]);
         for (part, coefficients) in self.directions.iter().zip(&self.coefficients) {
             match *part {
-                Part::Dense(direction) => dense.push(fuse::Term { direction, coefficients, mask: None }),
+                Part::Dense(direction) => dense.push(fuse::Term { direction, coefficients }),
                 Part::Thin(factors) => {
                     for (terms, &coefficient) in thin.iter_mut().zip(coefficients) {
                         if coefficient != 0.0 {
@@ -163,14 +164,18 @@ impl<'a> Moves<'a> {
         self.directions.iter().map(|part| part.rows()).collect()
     }
 
-    /// `out = fma(c, z[row], out)` for every term of `lane`; `out` comes as the stored row, and `parts` are the rows of
-    /// the directions.
+    /// `out = fma(c, z[row], out)` for every term of `lane` where its mask lets it; `out` comes as the stored row, and
+    /// `parts` are the rows of the directions.
     fn displace_row(&self, cx: &Context, parts: &[PartRows<'_>], lane: usize, row: usize, out: &mut [f32]) {
         let stored = out.to_vec();
         for (part, coefficients) in parts.iter().zip(&self.coefficients) {
             let c = coefficients[lane];
             if c != 0.0 {
+                let kept = part.mask().map(|mask| (mask, out.to_vec()));
                 elementwise::axpy(cx, c, &part.row(cx, row, &stored), out);
+                if let Some((mask, before)) = kept {
+                    mask.outside(row).for_each(|col| out[col] = before[col]);
+                }
             }
         }
     }

@@ -2,8 +2,8 @@
 //! products with low-rank directions, which are within a bound that the tests derive.
 
 use super::{
-    Direction, Displacement, Param, ParamId,
-    fuse::{Dense, Perturbed},
+    Direction, Displacement, Param, ParamId, RowFn,
+    fuse::{Mask, Perturbed, Source},
 };
 
 /// Branch `branch` of a perturbed weight, row-major `[n, k]`: for each term in order,
@@ -18,56 +18,82 @@ pub fn dense(perturbed: &Perturbed<'_>, branch: usize) -> Vec<f32> {
         .map(|at| {
             let (row, col) = (at / cols, at % cols);
             perturbed.terms().iter().fold(weight.at(row, col), |w, term| {
-                if term.coefficients[branch] == 0.0 || term.mask.is_some_and(|mask| !mask.contains(row, col)) {
+                let direction = term.direction;
+                if term.coefficients[branch] == 0.0 || direction.mask.is_some_and(|mask| !mask.contains(row, col)) {
                     return w;
                 }
-                let z = match term.direction {
-                    Dense::Noise(noise, law) => noise.at(law, row as u64, col),
-                    Dense::Explicit(values) => values.row(row)[col],
-                    Dense::Weights => weight.at(row, col),
+                let z = match direction.source {
+                    Source::Noise(noise, law) => noise.at(law, row as u64, col),
+                    Source::Explicit(values) => values.row(row)[col],
+                    Source::Weights => weight.at(row, col),
+                    Source::Drift(anchor) => weight.at(row, col) - anchor.at(row, col),
+                    Source::Rows(rule) => element(rule, row, col),
                 };
+                let z = direction.scale.map_or(z, |scale| z * scale.row(row)[col]);
                 term.coefficients[branch].mul_add(z, w)
             })
         })
         .collect()
 }
 
-/// A whole direction, row-major: `z` of a parameter whose values are `values`.
+/// A whole direction, row-major: `z` of a parameter whose values are `values`, +0 outside of a mask.
 ///
 /// # Panics
-/// If the number of values is not the parameter's.
+/// If the number of values is not the parameter's, or what the direction holds has not its shape.
 pub fn direction(direction: &Direction, param: &Param, values: &[f32]) -> Vec<f32> {
-    let (elements, cols) = (param.elements(), param.cols());
-    assert_eq!(values.len(), elements, "values of {:?} {:?}", param.name(), param.shape());
+    elements(direction, param, values).into_iter().map(Option::unwrap_or_default).collect()
+}
+
+/// The elements of a direction, `None` where they do not move.
+fn elements(direction: &Direction, param: &Param, values: &[f32]) -> Vec<Option<f32>> {
+    let (count, rows, cols) = (param.elements(), param.rows(), param.cols());
+    assert_eq!(values.len(), count, "values of {:?} {:?}", param.name(), param.shape());
+    let every = |z: &dyn Fn(usize, usize) -> f32| (0..count).map(|at| Some(z(at / cols, at % cols))).collect();
     match direction {
         Direction::Dense { key, law } => {
             let noise = key.tensor(param.noise_name());
-            (0..elements).map(|at| noise.at(*law, (at / cols) as u64, at % cols)).collect()
+            every(&|row, col| noise.at(*law, row as u64, col))
         }
         Direction::Explicit(z) => {
-            assert_eq!(z.len(), elements, "a direction of {:?} {:?}", param.name(), param.shape());
-            z.to_vec()
+            assert_eq!(z.len(), count, "a direction of {:?} {:?}", param.name(), param.shape());
+            every(&|row, col| z[row * cols + col])
         }
         Direction::LowRank { left, right, rank } => {
-            assert_eq!((left.len(), right.len()), (param.rows() * rank, cols * rank), "factors of {:?}", param.name());
-            let factors = |at: usize| {
-                let (row, col) = (at / cols * rank, at % cols * rank);
-                left[row..row + rank].iter().zip(&right[col..col + rank])
-            };
-            (0..elements).map(|at| factors(at).fold(0.0, |sum, (l, r)| l.mul_add(*r, sum))).collect()
+            assert_eq!((left.len(), right.len()), (rows * rank, cols * rank), "factors of {:?}", param.name());
+            let factors = |row: usize, col: usize| left[row * rank..][..*rank].iter().zip(&right[col * rank..]);
+            every(&|row, col| factors(row, col).fold(0.0, |sum, (l, r)| l.mul_add(*r, sum)))
         }
-        Direction::Weights => values.to_vec(),
+        Direction::Weights => every(&|row, col| values[row * cols + col]),
+        Direction::Drift(anchor) => every(&|row, col| values[row * cols + col] - anchor.weight().at(row, col)),
+        Direction::Rows(rule) => every(&|row, col| element(&**rule, row, col)),
+        Direction::Scaled { of, scale } => {
+            assert_eq!(scale.len(), count, "a scale of {:?} {:?}", param.name(), param.shape());
+            let scaled = |(z, scale): (Option<f32>, &f32)| z.map(|z| z * scale);
+            elements(of, param, values).into_iter().zip(&**scale).map(scaled).collect()
+        }
+        Direction::Masked { of, mask } => {
+            let mask = Mask::new(mask, rows, cols);
+            let masked = |(at, z): (usize, Option<f32>)| z.filter(|_| mask.contains(at / cols, at % cols));
+            elements(of, param, values).into_iter().enumerate().map(masked).collect()
+        }
     }
 }
 
-/// A whole parameter, displaced: `values` with `w = fma(c, z, w)` for each term that moves it, in order.
+fn element(rule: &dyn RowFn, row: usize, col: usize) -> f32 {
+    let mut z = [0.0];
+    rule.row(row, col..col + 1, &mut z);
+    z[0]
+}
+
+/// A whole parameter, displaced: `values` with `w = fma(c, z, w)` for each term that moves it, in order, where its mask
+/// lets it.
 ///
 /// # Panics
-/// If the number of values is not the parameter's.
+/// As [`direction`].
 pub fn displaced(values: &[f32], id: ParamId, param: &Param, displacement: &Displacement) -> Vec<f32> {
     displacement.terms.iter().filter_map(|term| term.get(id)).fold(values.to_vec(), |mut displaced, (z, c)| {
-        let z = direction(z, param, values);
-        displaced.iter_mut().zip(z).for_each(|(w, z)| *w = c.mul_add(z, *w));
+        let moved = displaced.iter_mut().zip(elements(z, param, values));
+        moved.for_each(|(w, z)| *w = z.map_or(*w, |z| c.mul_add(z, *w)));
         displaced
     })
 }

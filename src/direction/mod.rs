@@ -10,6 +10,7 @@
 //! *What must stay true.* A displacement is applied term by term, left to right, one fused multiply-add
 //! per element and term; the order is part of contract C1, for probes and updates alike.
 
+mod dense;
 pub mod displacement;
 pub mod fuse;
 mod gram;
@@ -21,7 +22,7 @@ mod tangents;
 mod tests;
 mod thin;
 
-pub use displacement::{Coefficients, Direction, DirectionSet, Displacement, Term};
+pub use displacement::{Anchor, Coefficients, Direction, DirectionSet, Displacement, RowFn, Term};
 pub use gram::gram;
 pub use lanes::{Moves, Stored};
 pub use params::{Param, ParamId, ParamTable};

@@ -1,28 +1,107 @@
-//! Fused equals materialised: bits for dense directions, a derived bound for low-rank ones.
+//! Fused equals materialised, bit for bit: directions with one value per element.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
+use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::{
-    Coefficients, Direction, DirectionSet, Displacement, Moves, ParamTable, Stored, Tangents,
-    fuse::{Dense, Mask, Perturbed, Term},
+    Anchor, Coefficients, Direction, DirectionSet, Displacement, Moves, ParamTable, RowFn, Stored, Tangents,
+    fuse::{Change, Dense, Mask, Perturbed, Source, Term},
     materialize,
+    thin::Part,
 };
 use crate::{
     kernels::{
         Context, Profile,
-        matmul::{self, backward, low_rank, product},
+        matmul::{self, DEPTH_BLOCK, PanelSource, backward},
     },
-    noise::{Law, NoiseKey, Role},
-    simd::Isa,
+    noise::{Law, NoiseKey, PANEL_ROWS, Role},
+    simd::{Isa, Simd, SimdOp},
     tensor::{MatMut, MatRef, WeightRef},
     testing::{assert_same_bits, on_threads},
 };
 
-fn values(len: usize, seed: u64) -> Vec<f32> {
+pub(super) fn values(len: usize, seed: u64) -> Vec<f32> {
     let mut out = vec![0.0; len];
     NoiseKey::new(seed, 0, Role::Init, 0).tensor(0).fill(Isa::fastest(), Law::Uniform, 0..1, 0..len, &mut out);
+    out
+}
+
+/// Words of a mask, some of them empty, some full.
+fn words(rows: usize, cols: usize, seed: u64) -> Vec<u32> {
+    let word = |i: u32| match i % 5 {
+        0 => 0,
+        1 => u32::MAX,
+        _ => (i ^ seed as u32).wrapping_mul(0x9e37_79b9),
+    };
+    (0..rows * cols.div_ceil(32)).map(|i| word(i as u32 + seed as u32 % 5)).collect()
+}
+
+/// A checkpoint's values.
+#[derive(Debug)]
+struct Held {
+    values: Vec<f16>,
+    rows: usize,
+    cols: usize,
+}
+
+impl Anchor for Held {
+    fn weight(&self) -> WeightRef<'_> {
+        WeightRef::f16(&self.values, self.rows, self.cols)
+    }
+}
+
+/// Adam's update.
+#[derive(Debug)]
+struct Moments {
+    m: Vec<f32>,
+    v: Vec<f32>,
+    cols: usize,
+}
+
+impl Moments {
+    fn new(rows: usize, cols: usize, seed: u64) -> Self {
+        let v = values(rows * cols, seed ^ 1).iter().map(|x| x * x).collect();
+        Moments { m: values(rows * cols, seed), v, cols }
+    }
+}
+
+impl RowFn for Moments {
+    fn row(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
+        assert_eq!(out.len(), cols.len());
+        for (out, at) in out.iter_mut().zip(row * self.cols + cols.start..) {
+            *out = self.m[at] / (self.v[at].sqrt() + 1e-3);
+        }
+    }
+}
+
+/// Every kind of elementwise direction, plain, scaled, masked and both.
+pub(super) fn elementwise(rows: usize, cols: usize, seed: u64) -> Vec<Direction> {
+    let count = rows * cols;
+    let anchor = Held { values: values(count, seed ^ 3).iter().map(|&w| f16::from_f32(w)).collect(), rows, cols };
+    let noise = Direction::Dense { key: NoiseKey::new(seed, 1, Role::Dense, 0), law: Law::Gaussian };
+    let explicit = Direction::Explicit(values(count, seed ^ 1).into());
+    let drift = Direction::Drift(Arc::new(anchor));
+    let rule = Direction::Rows(Arc::new(Moments::new(rows, cols, seed ^ 5)));
+    let scaled = |of: &Direction| Direction::Scaled { of: Box::new(of.clone()), scale: values(count, seed ^ 4).into() };
+    let masked = |of: &Direction| Direction::Masked { of: Box::new(of.clone()), mask: words(rows, cols, seed).into() };
+    let decorated = [
+        masked(&noise),
+        scaled(&noise),
+        scaled(&masked(&explicit)),
+        masked(&Direction::Weights),
+        masked(&scaled(&drift)),
+        scaled(&rule),
+        masked(&rule),
+    ];
+    [noise, explicit, Direction::Weights, drift, rule].into_iter().chain(decorated).collect()
+}
+
+/// Weights that bf16 holds exactly, a quarter of them −0.
+fn weights(len: usize, seed: u64) -> Vec<f32> {
+    let mut out = values(len, seed);
+    out.iter_mut().enumerate().for_each(|(i, w)| *w = if i % 4 == 1 { -0.0 } else { bf16::from_f32(*w).to_f32() });
     out
 }
 
@@ -39,8 +118,71 @@ fn multiply_materialised(cx: &Context, x: &[f32], m: usize, w: &Perturbed<'_>, b
     y
 }
 
+/// Features `rows` and inputs `depth` of every branch of an operand.
+fn panels(isa: Isa, operand: &impl PanelSource, rows: &Range<usize>, depth: &Range<usize>) -> Vec<Vec<f32>> {
+    struct Fill<'a, P>(&'a P, Range<usize>, Range<usize>, Vec<&'a mut [f32]>);
+
+    impl<P: PanelSource> SimdOp for Fill<'_, P> {
+        type Output = ();
+        #[inline(always)]
+        fn eval<S: Simd>(mut self, simd: S) {
+            self.0.fill(simd, self.1, self.2, &mut self.3);
+        }
+    }
+
+    let len = rows.len().next_multiple_of(PANEL_ROWS) * depth.len();
+    let mut panels = vec![vec![f32::NAN; len]; operand.branches()];
+    let parts = panels.iter_mut().map(Vec::as_mut_slice).collect();
+    isa.dispatch(Fill(operand, rows.clone(), depth.clone(), parts));
+    panels
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_packed_panel_holds_the_bits_of_the_materialised_weight_signs_of_zeros_included(
+        (rows, first, features) in (1_usize..40).prop_flat_map(|rows| (Just(rows), 0..rows, 1_usize..=32)),
+        (cols, from) in prop::sample::select(vec![1_usize, 7, 31, 32, 33, 100, 255, 257, 300])
+            .prop_flat_map(|cols| (Just(cols), 0..cols)),
+        seed in any::<u64>(),
+        half in any::<bool>(),
+    ) {
+        let mut table = ParamTable::new();
+        let id = table.add("w", &[rows, cols]);
+        let stored = weights(rows * cols, seed ^ 2);
+        let rounded: Vec<bf16> = stored.iter().map(|&w| bf16::from_f32(w)).collect();
+        let weight =
+            if half { WeightRef::bf16(&rounded, rows, cols) } else { WeightRef::f32(&stored, rows, cols) };
+        let features = first..rows.min(first + features);
+        let depth = from..cols.min((from / DEPTH_BLOCK + 1) * DEPTH_BLOCK);
+        let width = features.len().next_multiple_of(PANEL_ROWS);
+        let panel_of = |values: &[f32]| -> Vec<f32> {
+            let at = |k: usize, j: usize| {
+                if j < features.len() { values[(features.start + j) * cols + depth.start + k] } else { 0.0 }
+            };
+            (0..depth.len() * width).map(|i| at(i / width, i % width)).collect()
+        };
+        let coefficients = [0.5, 0.0, -0.25];
+        for (number, direction) in elementwise(rows, cols, seed).into_iter().enumerate() {
+            let Part::Dense(dense) = Part::of(&direction, &table[id]) else { panic!("direction {number} is thin") };
+            let terms = [Term { direction: dense, coefficients: &coefficients }];
+            let perturbed = Perturbed::new(weight, &terms, coefficients.len());
+            let change = Change { weight, direction: dense };
+            let z = panel_of(&materialize::direction(&direction, &table[id], &stored));
+            let set = Arc::new(DirectionSet::new([(id, direction.clone())]));
+            for isa in Isa::available() {
+                let found = panels(isa, &perturbed, &features, &depth);
+                for (branch, (found, c)) in found.iter().zip(coefficients).enumerate() {
+                    let expected = materialize::displaced(&stored, id, &table[id], &Displacement::along(&set, c));
+                    assert_same_bits(found, &panel_of(&expected), format_args!("{isa}, {c} times direction {number}"));
+                    assert_same_bits(&materialize::dense(&perturbed, branch), &expected, "the two materialised ones");
+                }
+                let found = panels(isa, &change, &features, &depth);
+                assert_same_bits(&found[0], &z, format_args!("{isa}, direction {number} alone"));
+            }
+        }
+    }
 
     #[test]
     fn a_fused_dense_displacement_equals_the_materialised_one_bit_for_bit(
@@ -50,22 +192,24 @@ proptest! {
         seed in any::<u64>(),
         law in prop::sample::select(vec![Law::Gaussian, Law::Rademacher, Law::Uniform]),
         profile in prop::sample::select(vec![Profile::StrictF32, Profile::StrictBf16]),
-        masked in any::<bool>(),
+        (masked, scaled) in any::<(bool, bool)>(),
         threads in prop::sample::select(vec![1, 3]),
     ) {
         let branches = 2;
         let (x, w, explicit) = (values(branches * m * k, seed), values(n * k, seed ^ 1), values(n * k, seed ^ 2));
-        let words: Vec<u32> = (0..n * k.div_ceil(32)).map(|i| (i as u32).wrapping_mul(0x9e37_79b9)).collect();
-        let mask = masked.then(|| Mask::new(&words, n, k));
+        let (words, scale, rule) = (words(n, k, seed), values(n * k, seed ^ 4), Moments::new(n, k, seed ^ 5));
+        let (mask, scale) = (masked.then(|| Mask::new(&words, n, k)), scaled.then(|| MatRef::new(&scale, n, k)));
         let noise = NoiseKey::new(seed, 3, Role::Dense, 1).tensor(7);
+        let rounded: Vec<bf16> = w.iter().map(|&w| bf16::from_f32(w)).collect();
         let terms = [
-            Term { direction: Dense::Noise(noise, law), coefficients: &[1e-3, -1e-3], mask },
-            Term { direction: Dense::Explicit(MatRef::new(&explicit, n, k)), coefficients: &[0.25, 0.0], mask: None },
-            Term { direction: Dense::Weights, coefficients: &[-0.125, 0.5], mask },
+            Term { direction: Dense { source: Source::Noise(noise, law), scale, mask }, coefficients: &[1e-3, -1e-3] },
+            Term { direction: Source::Explicit(MatRef::new(&explicit, n, k)).into(), coefficients: &[0.25, 0.0] },
+            Term { direction: Dense { source: Source::Weights, scale: None, mask }, coefficients: &[-0.125, 0.5] },
+            Term { direction: Source::Drift(WeightRef::bf16(&rounded, n, k)).into(), coefficients: &[0.75, -2.0] },
+            Term { direction: Dense { source: Source::Rows(&rule), scale, mask }, coefficients: &[0.0, 0.5] },
         ];
-        let rounded: Vec<half::bf16> = w.iter().map(|&w| half::bf16::from_f32(w)).collect();
         for weight in [WeightRef::f32(&w, n, k), WeightRef::bf16(&rounded, n, k)] {
-            for terms in [&terms[..], &terms[..1], &terms[2..], &[]] {
+            for terms in [&terms[..], &terms[..1], &terms[2..], &terms[4..], &[]] {
                 let perturbed = Perturbed::new(weight, terms, branches);
                 for isa in Isa::available() {
                     let cx = Context::new(isa).with_profile(profile);
@@ -87,48 +231,73 @@ proptest! {
         cols in prop::sample::select(vec![1_usize, 7, 16, 33, 300]),
         seed in any::<u64>(),
         own in prop::sample::select(vec![0.0_f32, -0.5, 1e-3]),
+        profile in prop::sample::select(vec![Profile::StrictF32, Profile::StrictBf16]),
+        threads in prop::sample::select(vec![1, 3]),
     ) {
         let mut table = ParamTable::new();
         let (w, bias, still) = (table.add("w", &[rows, cols]), table.add("b", &[cols]), table.add("s", &[cols]));
-        let explicit: Arc<[f32]> = values(rows * cols, seed ^ 1).into();
-        let noise = Direction::Dense { key: NoiseKey::new(seed, 1, Role::Dense, 0), law: Law::Gaussian };
-        let noise = Arc::new(DirectionSet::new([(w, noise.clone()), (bias, noise)]));
-        let explicit = Arc::new(DirectionSet::new([(w, Direction::Explicit(explicit))]));
-        let decay = Arc::new(DirectionSet::new([(w, Direction::Weights)]));
-        let mut displacement = Displacement::along(&noise, 1e-2);
-        displacement.terms.extend(Displacement::along(&decay, -0.25).terms);
-        let per_param = Coefficients::PerParam([(w, own), (still, 1.0)].into());
-        displacement.terms.push(super::Term { set: explicit, coefficients: per_param });
-        prop_assert!(displacement.moves(w) && displacement.moves(bias) && !displacement.moves(still));
+        let (of_w, of_bias) = (elementwise(rows, cols, seed), elementwise(1, cols, seed ^ 9));
+        let sets = of_w.into_iter().zip(of_bias).map(|(z, b)| Arc::new(DirectionSet::new([(w, z), (bias, b)])));
+        let mut lanes: Vec<_> = sets.map(|set| Displacement::along(&set, -0.25)).collect();
+        // One more lane with all terms, one of which has its own coefficients.
+        let mut all = Displacement { terms: lanes.iter().flat_map(|lane| lane.terms.clone()).collect() };
+        all.terms[1].coefficients = Coefficients::PerParam([(w, own), (still, 1.0)].into());
+        prop_assert!(all.moves(w) && all.moves(bias) && !all.moves(still));
+        lanes.push(all);
+        lanes.push(Displacement::default());
 
-        let lanes = [displacement];
         for (id, param) in table.iter() {
-            let stored = values(param.elements(), seed ^ 2);
             let (rows, cols) = (param.rows(), param.cols());
-            let expected = materialize::displaced(&stored, id, param, &lanes[0]);
-            prop_assert_eq!(expected != stored, id != still);
+            let stored = weights(rows * cols, seed ^ 2);
+            let rounded: Vec<bf16> = stored.iter().map(|&w| bf16::from_f32(w)).collect();
+            let expected: Vec<_> =
+                lanes.iter().map(|lane| materialize::displaced(&stored, id, param, lane)).collect();
+            prop_assert_eq!(expected[0] != stored, id != still);
             for isa in Isa::available() {
-                let cx = Context::new(isa);
-                let moves = Moves::of(&lanes, id, param);
-                let mut applied = stored.clone();
-                let update = moves.update(&cx);
-                applied.chunks_mut(cols).enumerate().for_each(|(row, values)| update(row, values));
-                assert_same_bits(&applied, &expected, "applied");
-                let ids: Vec<u32> = (0..rows as u32).collect();
-                let mut gathered = vec![0.0; rows * cols];
-                let weight = WeightRef::f32(&stored, rows, cols);
-                moves.gather(&cx, weight, &ids, MatMut::new(&mut gathered, rows, cols));
-                assert_same_bits(&gathered, &expected, "gathered");
-                if rows == 1 {
-                    assert_same_bits(&moves.values(&cx, &stored)[0], &expected, "lent");
+                let cx = Context::new(isa).with_profile(profile);
+                for (number, (lane, expected)) in lanes.iter().zip(&expected).enumerate() {
+                    let moves = Moves::of(std::slice::from_ref(lane), id, param);
+                    let mut applied = stored.clone();
+                    let update = moves.update(&cx);
+                    applied.chunks_mut(cols).enumerate().for_each(|(row, values)| update(row, values));
+                    assert_same_bits(&applied, expected, format_args!("{isa}, lane {number} applied"));
                 }
-                let x = values(3 * cols, seed ^ 3);
-                let (mut fused, mut plain) = (vec![0.0; 3 * rows], vec![0.0; 3 * rows]);
-                let x = MatRef::new(&x, 3, cols);
-                moves.linear(&cx, x, (weight, Stored::OutIn), None, MatMut::new(&mut fused, 3, rows));
-                let expected = WeightRef::f32(&expected, rows, cols);
-                matmul::forward(&cx, x, &expected, None, MatMut::new(&mut plain, 3, rows));
-                assert_same_bits(&fused, &plain, "multiplied");
+                if id == still {
+                    continue;
+                }
+                let moves = Moves::of(&lanes, id, param);
+                if rows == 1 {
+                    for (lent, expected) in moves.values(&cx, &stored).iter().zip(&expected) {
+                        assert_same_bits(lent, expected, format_args!("{isa}, lent"));
+                    }
+                }
+                for weight in [WeightRef::f32(&stored, rows, cols), WeightRef::bf16(&rounded, rows, cols)] {
+                    let ids: Vec<u32> = (0..rows as u32).rev().collect();
+                    let mut gathered = vec![0.0; lanes.len() * rows * cols];
+                    on_threads(threads, || {
+                        moves.gather(&cx, weight, &ids, MatMut::new(&mut gathered, lanes.len() * rows, cols));
+                    });
+                    let reversed: Vec<f32> = expected.iter().flat_map(|values| values.rchunks(cols).flatten().copied()).collect();
+                    assert_same_bits(&gathered, &reversed, format_args!("{isa}, gathered"));
+                    for layout in [Stored::OutIn, Stored::InOut] {
+                        let (k, n) = if layout == Stored::OutIn { (cols, rows) } else { (rows, cols) };
+                        let (m, x) = (3, values(lanes.len() * 3 * k, seed ^ 3));
+                        let x = MatRef::new(&x, lanes.len() * m, k);
+                        let (mut fused, mut plain) = (vec![0.0; lanes.len() * m * n], vec![0.0; lanes.len() * m * n]);
+                        on_threads(threads, || {
+                            moves.linear(&cx, x, (weight, layout), None, MatMut::new(&mut fused, lanes.len() * m, n));
+                        });
+                        for (lane, (expected, y)) in expected.iter().zip(plain.chunks_mut(m * n)).enumerate() {
+                            let (x, y) = (x.row_range(lane * m..(lane + 1) * m), MatMut::new(y, m, n));
+                            let expected = WeightRef::f32(expected, rows, cols);
+                            match layout {
+                                Stored::OutIn => matmul::forward(&cx, x, &expected, None, y),
+                                Stored::InOut => matmul::forward_transposed(&cx, x, &expected, None, y),
+                            }
+                        }
+                        assert_same_bits(&fused, &plain, format_args!("{isa} {profile} {rows}x{cols} {layout:?}"));
+                    }
+                }
             }
         }
     }
@@ -144,13 +313,12 @@ proptest! {
         let mut table = ParamTable::new();
         let (id, still) = (table.add("w", &[rows, cols]), table.add("s", &[1]));
         let stored = values(rows * cols, seed);
-        let noise = Direction::Dense { key: NoiseKey::new(seed, 1, Role::Dense, 0), law: Law::Gaussian };
-        let explicit = Direction::Explicit(values(rows * cols, seed ^ 1).into());
-        let directions = [Some(noise), None, Some(Direction::Weights), Some(explicit)];
+        let mut directions: Vec<_> = elementwise(rows, cols, seed).into_iter().map(Some).collect();
+        directions.insert(1, None);
         let set = |direction: &Option<Direction>| {
             direction.clone().map_or_else(|| DirectionSet::new([(still, Direction::Weights)]), |z| DirectionSet::new([(id, z)]))
         };
-        let (sets, groups) = (directions.each_ref().map(set), 1 + directions.len());
+        let (sets, groups) = (directions.iter().map(set).collect::<Vec<_>>(), 1 + directions.len());
         let tangents = Tangents::of(&sets, id, &table[id]);
         let changes: Vec<_> =
             directions.iter().map(|z| z.as_ref().map(|z| materialize::direction(z, &table[id], &stored))).collect();
@@ -200,139 +368,6 @@ proptest! {
     }
 
     #[test]
-    fn low_rank_terms_are_the_materialised_ones_in_rows_and_within_their_bound_in_products(
-        rows in prop::sample::select(vec![1_usize, 2, 17, 40]),
-        cols in prop::sample::select(vec![1_usize, 7, 33, 300]),
-        rank in prop::sample::select(vec![0_usize, 1, 2, 7]),
-        seed in any::<u64>(),
-        threads in prop::sample::select(vec![1, 3]),
-    ) {
-        let mut table = ParamTable::new();
-        let id = table.add("w", &[rows, cols]);
-        let stored = values(rows * cols, seed);
-        let low_rank = |rank: usize, seed: u64| {
-            let (left, right) = (values(rows * rank, seed).into(), values(cols * rank, seed ^ 8).into());
-            Arc::new(DirectionSet::new([(id, Direction::LowRank { left, right, rank })]))
-        };
-        let noise = Direction::Dense { key: NoiseKey::new(seed, 1, Role::Dense, 0), law: Law::Uniform };
-        let dense = Arc::new(DirectionSet::new([(id, noise)]));
-        let (a, b) = (low_rank(rank, seed ^ 1), low_rank(3, seed ^ 2));
-        let mut both = Displacement::along(&a, 0.5);
-        both.terms.extend(Displacement::along(&dense, 0.25).terms);
-        both.terms.extend(Displacement::along(&b, -0.125).terms);
-        let lanes = [Displacement::along(&a, 0.25), Displacement::default(), Displacement::along(&a, -0.25), both];
-        let weight = WeightRef::f32(&stored, rows, cols);
-        let ids: Vec<u32> = (0..rows as u32).rev().collect();
-        for isa in Isa::available() {
-            let cx = Context::new(isa);
-            // Lanes whose terms are low-rank only, then with a lane that has a dense term beside them.
-            for lanes in [&lanes[..3], &lanes] {
-                let moves = Moves::of(lanes, id, &table[id]);
-                let mut gathered = vec![0.0; lanes.len() * rows * cols];
-                on_threads(threads, || {
-                    moves.gather(&cx, weight, &ids, MatMut::new(&mut gathered, lanes.len() * rows, cols));
-                });
-                let displaced: Vec<_> =
-                    lanes.iter().map(|lane| materialize::displaced(&stored, id, &table[id], lane)).collect();
-                let expected: Vec<f32> =
-                    displaced.iter().flat_map(|values| values.rchunks(cols).flatten().copied()).collect();
-                assert_same_bits(&gathered, &expected, format_args!("{isa}, gathered"));
-                for (lane, expected) in lanes.iter().zip(&displaced) {
-                    let mut applied = stored.clone();
-                    let alone = Moves::of(std::slice::from_ref(lane), id, &table[id]);
-                    let update = alone.update(&cx);
-                    applied.chunks_mut(cols).enumerate().for_each(|(row, values)| update(row, values));
-                    assert_same_bits(&applied, expected, format_args!("{isa}, applied"));
-                    if rows == 1 {
-                        assert_same_bits(&alone.values(&cx, &stored)[0], expected, format_args!("{isa}, lent"));
-                    }
-                }
-                for direction in [Stored::OutIn, Stored::InOut] {
-                    let (k, n) = if direction == Stored::OutIn { (cols, rows) } else { (rows, cols) };
-                    let (m, x) = (3, values(lanes.len() * 3 * k, seed ^ 4));
-                    let x = MatRef::new(&x, lanes.len() * m, k);
-                    let mut y = vec![0.0; lanes.len() * m * n];
-                    on_threads(threads, || {
-                        moves.linear(&cx, x, (weight, direction), None, MatMut::new(&mut y, lanes.len() * m, n));
-                    });
-                    for (at_lane, lane) in lanes.iter().enumerate() {
-                        let (mut alone, own) = (vec![0.0; m * n], at_lane * m..(at_lane + 1) * m);
-                        let moves = Moves::of(std::slice::from_ref(lane), id, &table[id]);
-                        let y_alone = MatMut::new(&mut alone, m, n);
-                        moves.linear(&cx, x.row_range(own.clone()), (weight, direction), None, y_alone);
-                        let found = &y[own.start * n..own.end * n];
-                        assert_same_bits(found, &alone, format_args!("{isa}, lane {at_lane} alone, {direction:?}"));
-                        for (place, &found) in found.iter().enumerate() {
-                            let (i, j) = (place / n, place % n);
-                            let element = |l: usize| if direction == Stored::OutIn { j * k + l } else { l * n + j };
-                            let terms = (0..k).map(|l| (f64::from(x.row(own.start + i)[l]), element(l)));
-                            let (mut sum, mut magnitude) = (0.0, 0.0);
-                            for (x, at) in terms {
-                                sum += x * f64::from(displaced[at_lane][at]);
-                                // All values are below 1: |w| ≤ 1, a term of rank r at most |c|·r, noise at most √3/4.
-                                magnitude += x.abs() * (1.0 + 0.5 * rank as f64 + 0.125 * 3.0 + 0.5);
-                            }
-                            // As below, with two thin terms; and the displaced weights are rounded themselves: at
-                            // most rank + 1 times a term, three terms.
-                            let roundings = 2 * k + 4 * (rank + 3) + 8;
-                            let bound = 2.0 * roundings as f64 * 2_f64.powi(-24) * magnitude;
-                            prop_assert!((f64::from(found) - sum).abs() <= bound, "{found} for {sum} ± {bound}");
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_low_rank_tangent_is_its_side_product_and_its_rows_are_the_materialised_ones(
-        rows in prop::sample::select(vec![1_usize, 2, 17, 40]),
-        cols in prop::sample::select(vec![1_usize, 7, 33, 300]),
-        rank in prop::sample::select(vec![1_usize, 2, 7]),
-        seed in any::<u64>(),
-        threads in prop::sample::select(vec![1, 3]),
-    ) {
-        let mut table = ParamTable::new();
-        let id = table.add("w", &[rows, cols]);
-        let (stored, left, right) = (values(rows * cols, seed), values(rows * rank, seed ^ 1), values(cols * rank, seed ^ 2));
-        let z = Direction::LowRank { left: left.as_slice().into(), right: right.as_slice().into(), rank };
-        let sets = [DirectionSet::new([(id, Direction::Weights)]), DirectionSet::new([(id, z.clone())])];
-        let tangents = Tangents::of(&sets, id, &table[id]);
-        let change = materialize::direction(&z, &table[id], &stored);
-        let weight = WeightRef::f32(&stored, rows, cols);
-        let (left, right) = (MatRef::new(&left, rows, rank), MatRef::new(&right, cols, rank));
-        for isa in Isa::available() {
-            let cx = Context::new(isa);
-            for direction in [Stored::OutIn, Stored::InOut] {
-                let (k, n) = if direction == Stored::OutIn { (cols, rows) } else { (rows, cols) };
-                let (m, x) = (3, values(9 * k, seed ^ 4));
-                let x = MatRef::new(&x, 3 * m, k);
-                let mut y = vec![0.0; 3 * m * n];
-                on_threads(threads, || tangents.linear(&cx, x, (weight, direction), MatMut::new(&mut y, 3 * m, n)));
-                let (mut side, mut expected) = (vec![0.0; m * rank], vec![0.0; m * n]);
-                let (x, x_dot, y_dot) = (x.row_range(0..m), x.row_range(2 * m..3 * m), MatMut::new(&mut expected, m, n));
-                let (input, output) = if direction == Stored::OutIn { (right, left) } else { (left, right) };
-                product::nn(&cx, x, input, false, MatMut::new(&mut side, m, rank));
-                let side = low_rank::Side { x: MatRef::new(&side, m, rank), left: &[output] };
-                match direction {
-                    Stored::OutIn => low_rank::with_side(&cx, x_dot, &weight, side, None, y_dot),
-                    Stored::InOut => low_rank::with_side_transposed(&cx, x_dot, &weight, side, None, y_dot),
-                }
-                assert_same_bits(&y[2 * m * n..], &expected, format_args!("{isa} {direction:?}"));
-            }
-            let ids: Vec<u32> = (0..rows as u32).rev().collect();
-            let mut gathered = vec![f32::NAN; 3 * rows * cols];
-            tangents.gather(&cx, weight, &ids, MatMut::new(&mut gathered, 3 * rows, cols));
-            let expected: Vec<f32> = change.rchunks(cols).flatten().copied().collect();
-            assert_same_bits(&gathered[2 * rows * cols..], &expected, format_args!("{isa}, gathered"));
-            if rows == 1 {
-                let found = tangents.values(&cx, &stored);
-                assert_same_bits(found[1].as_deref().expect("it moves"), &change, format_args!("{isa}, lent"));
-            }
-        }
-    }
-
-    #[test]
     fn the_input_gradient_of_a_perturbed_weight_equals_the_materialised_one_bit_for_bit(
         m in prop::sample::select(vec![1_usize, 5, 17]),
         k in prop::sample::select(vec![1_usize, 31, 250, 256, 270]),
@@ -341,7 +376,7 @@ proptest! {
     ) {
         let (dy, w) = (values(m * n, seed), values(n * k, seed ^ 1));
         let noise = NoiseKey::new(seed, 0, Role::Dense, 0).tensor(1);
-        let terms = [Term { direction: Dense::Noise(noise, Law::Gaussian), coefficients: &[0.5], mask: None }];
+        let terms = [Term { direction: Source::Noise(noise, Law::Gaussian).into(), coefficients: &[0.5] }];
         let perturbed = Perturbed::new(WeightRef::f32(&w, n, k), &terms, 1);
         let dense = materialize::dense(&perturbed, 0);
         for isa in Isa::available() {
@@ -355,73 +390,74 @@ proptest! {
     }
 
     #[test]
-    fn a_low_rank_side_product_is_within_its_bound_of_the_materialised_weight(
-        m in prop::sample::select(vec![1_usize, 3, 17]),
-        k in prop::sample::select(vec![1_usize, 33, 256, 300]),
-        n in prop::sample::select(vec![1_usize, 17, 64]),
-        rank in prop::sample::select(vec![0_usize, 1, 2, 7, 64]),
+    fn a_drift_moves_a_weight_between_it_and_its_anchor(
         seed in any::<u64>(),
+        gamma in prop::sample::select(vec![0.0_f32, 1e-6, 0.1, 0.9, 0.999, 1.5]),
     ) {
-        let x = values(2 * m * k, seed);
-        let w = values(n * k, seed ^ 1);
-        let (left, right) = (values(n * rank, seed ^ 2), values(k * rank, seed ^ 3));
-        let (left, right) = (MatRef::new(&left, n, rank), MatRef::new(&right, k, rank));
-        let probes = [0.125, -0.125].map(|coefficient| low_rank::LowRank { left, right, coefficient });
-        let weight = WeightRef::f32(&w, n, k);
-        let mut y = vec![0.0; 2 * m * n];
+        let mut table = ParamTable::new();
+        let (id, count) = (table.add("w", &[5, 37]), 5 * 37);
+        let held = Arc::new(Held { values: values(count, seed ^ 1).iter().map(|&w| f16::from_f32(w)).collect(), rows: 5, cols: 37 });
+        let (stored, anchor) = (values(count, seed), held.weight().clone());
+        let set = Arc::new(DirectionSet::new([(id, Direction::Drift(held.clone()))]));
+        let lanes = [Displacement::along(&set, gamma - 1.0)];
+        let moves = Moves::of(&lanes, id, &table[id]);
         let cx = Context::new(Isa::fastest());
-        low_rank::forward(&cx, MatRef::new(&x, 2 * m, k), &weight, &probes, None, MatMut::new(&mut y, 2 * m, n));
-        for (at, &y) in y.iter().enumerate() {
-            let (i, j) = (at / n, at % n);
-            let c = f64::from(probes[i / m].coefficient);
-            let (mut sum, mut magnitude) = (0.0, 0.0);
-            for l in 0..k {
-                let z: f64 = (0..rank).map(|r| f64::from(left.row(j)[r]) * f64::from(right.row(l)[r])).sum();
-                let z_magnitude: f64 = (0..rank).map(|r| f64::from((left.row(j)[r] * right.row(l)[r]).abs())).sum();
-                let x = f64::from(x[i * k + l]);
-                sum += x * (f64::from(w[j * k + l]) + c * z);
-                magnitude += x.abs() * (f64::from(w[j * k + l]).abs() + c.abs() * z_magnitude);
-            }
-            // Every term passes at most k roundings in t = x R, one in c·t and k + rank in the chain of
-            // y, each of relative size 2⁻²⁴ (Higham, Accuracy and Stability, 3.1); 2 covers second order.
-            let bound = 2.0 * (2 * k + rank + 1) as f64 * 2_f64.powi(-24) * magnitude + f64::from(f32::MIN_POSITIVE);
-            assert!((f64::from(y) - sum).abs() <= bound, "{m}x{k}x{n} rank {rank}: {y} against {sum} ± {bound}");
+        let (mut moved, update) = (stored.clone(), moves.update(&cx));
+        moved.chunks_mut(37).enumerate().for_each(|(row, values)| update(row, values));
+        for (at, (&moved, &theta)) in moved.iter().zip(&stored).enumerate() {
+            let (origin, theta) = (f64::from(anchor.at(at / 37, at % 37)), f64::from(theta));
+            let (gamma, drift) = (f64::from(gamma), theta - origin);
+            let target = origin + gamma * drift;
+            // With u = 2⁻²⁴, gamma − 1 and the drift are rounded by at most u of themselves each, their product is
+            // not, and the sum is by u of itself or, if subnormal, by half of the last place, 2⁻¹⁵⁰. 1.01 covers second
+            // order and the target's own roundings in f64.
+            let u = 2_f64.powi(-24);
+            let bound = 1.01 * u * (target.abs() + 2.0 * ((gamma - 1.0) * drift).abs()) + 2_f64.powi(-150);
+            prop_assert!((f64::from(moved) - target).abs() <= bound, "{moved} for {target} ± {bound}");
         }
     }
+}
 
-    #[test]
-    fn a_low_rank_side_product_has_the_same_bits_everywhere(
-        m in prop::sample::select(vec![1_usize, 8, 17]),
-        k in prop::sample::select(vec![1_usize, 33, 300]),
-        n in prop::sample::select(vec![1_usize, 17, 70]),
-        rank in prop::sample::select(vec![1_usize, 5, 64]),
-        profile in prop::sample::select(vec![Profile::StrictF32, Profile::StrictBf16]),
-        threads in prop::sample::select(vec![1, 3]),
-        seed in any::<u64>(),
-    ) {
-        let (x, w) = (values(2 * m * k, seed), values(n * k, seed ^ 1));
-        let factors: Vec<_> = (0..2).map(|p| (values(n * rank, seed ^ p), values(k * rank, seed ^ 8 ^ p))).collect();
-        let probes: Vec<_> = factors
-            .iter()
-            .map(|(left, right)| low_rank::LowRank {
-                left: MatRef::new(left, n, rank),
-                right: MatRef::new(right, k, rank),
-                coefficient: 1e-2,
-            })
-            .collect();
-        let weight = WeightRef::f32(&w, n, k);
-        let run = |isa, probes: &[low_rank::LowRank<'_>], x: &[f32]| {
-            let rows = x.len() / k;
-            let mut y = vec![0.0; rows * n];
-            let cx = Context::new(isa).with_profile(profile);
-            low_rank::forward(&cx, MatRef::new(x, rows, k), &weight, probes, None, MatMut::new(&mut y, rows, n));
-            y
-        };
-        let mut expected = run(Isa::available()[0], &probes[..1], &x[..m * k]);
-        expected.extend(run(Isa::available()[0], &probes[1..], &x[m * k..]));
-        for isa in Isa::available() {
-            let y = on_threads(threads, || run(isa, &probes, &x));
-            assert_same_bits(&y, &expected, format_args!("{isa} {profile} {m}x{k}x{n} rank {rank}"));
-        }
-    }
+fn part_of_a_matrix(direction: Direction) {
+    let mut table = ParamTable::new();
+    let id = table.add("layer.weight", &[2, 40]);
+    Part::of(&direction, &table[id]);
+}
+
+fn masked(of: Direction) -> Direction {
+    Direction::Masked { of: Box::new(of), mask: vec![7; 4].into() }
+}
+
+fn scaled(of: Direction) -> Direction {
+    Direction::Scaled { of: Box::new(of), scale: vec![2.0; 80].into() }
+}
+
+#[test]
+#[should_panic(expected = "the direction of \"layer.weight\" is masked twice")]
+fn a_direction_that_is_masked_twice_is_refused() {
+    part_of_a_matrix(masked(scaled(masked(Direction::Weights))));
+}
+
+#[test]
+#[should_panic(expected = "the direction of \"layer.weight\" is scaled twice")]
+fn a_direction_that_is_scaled_twice_is_refused() {
+    part_of_a_matrix(scaled(scaled(Direction::Weights)));
+}
+
+#[test]
+#[should_panic(expected = "the low-rank direction of \"layer.weight\" is scaled or masked")]
+fn a_masked_low_rank_direction_is_refused() {
+    part_of_a_matrix(masked(Direction::LowRank { left: [].into(), right: [].into(), rank: 0 }));
+}
+
+#[test]
+#[should_panic(expected = "a mask of [2, 40] over 3 words")]
+fn a_mask_without_a_word_of_its_own_for_each_row_is_refused() {
+    part_of_a_matrix(Direction::Masked { of: Box::new(Direction::Weights), mask: vec![7; 3].into() });
+}
+
+#[test]
+#[should_panic(expected = "the anchor of \"layer.weight\" has not its rows and columns")]
+fn an_anchor_of_another_shape_is_refused() {
+    part_of_a_matrix(Direction::Drift(Arc::new(Held { values: vec![f16::ONE; 80], rows: 40, cols: 2 })));
 }

@@ -7,7 +7,10 @@
 
 use std::borrow::Cow;
 
-use super::{Direction, Param, Stored, fuse};
+use super::{
+    Direction, Param, Stored,
+    dense::{Dense, Mask, Source},
+};
 use crate::{
     kernels::{
         Context, elementwise,
@@ -19,8 +22,8 @@ use crate::{
 /// A direction as it meets a parameter.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Part<'a> {
-    /// One value per element: added while a matmul packs.
-    Dense(fuse::Dense<'a>),
+    /// One value per element, added while a matmul packs.
+    Dense(Dense<'a>),
     /// Two thin factors: the weights stay as they are.
     Thin(Thin<'a>),
 }
@@ -29,17 +32,42 @@ impl<'a> Part<'a> {
     /// A parameter's direction.
     ///
     /// # Panics
-    /// If explicit values or factors have not the parameter's shape.
+    /// If values, factors, a scale, a mask or an anchor have not the parameter's shape; if a direction is scaled twice or
+    /// masked twice, or a low-rank one at all.
     pub(super) fn of(direction: &'a Direction, param: &Param) -> Self {
         let (rows, cols) = (param.rows(), param.cols());
-        match direction {
-            Direction::Dense { key, law } => Part::Dense(fuse::Dense::Noise(key.tensor(param.noise_name()), *law)),
-            Direction::Explicit(values) => Part::Dense(fuse::Dense::Explicit(MatRef::new(values, rows, cols))),
-            Direction::Weights => Part::Dense(fuse::Dense::Weights),
-            Direction::LowRank { left, right, rank } => {
-                Part::Thin(Thin { left: MatRef::new(left, rows, *rank), right: MatRef::new(right, cols, *rank) })
+        let (mut of, mut scale, mut mask) = (direction, None, None);
+        let source = loop {
+            match of {
+                Direction::Masked { of: inner, mask: words } => {
+                    let outer = mask.replace(Mask::new(words, rows, cols));
+                    assert!(outer.is_none(), "the direction of {:?} is masked twice", param.name());
+                    of = inner;
+                }
+                Direction::Scaled { of: inner, scale: values } => {
+                    let outer = scale.replace(MatRef::new(values, rows, cols));
+                    assert!(outer.is_none(), "the direction of {:?} is scaled twice", param.name());
+                    of = inner;
+                }
+                Direction::LowRank { left, right, rank } => {
+                    let plain = scale.is_none() && mask.is_none();
+                    assert!(plain, "the low-rank direction of {:?} is scaled or masked", param.name());
+                    let (left, right) = (MatRef::new(left, rows, *rank), MatRef::new(right, cols, *rank));
+                    return Part::Thin(Thin { left, right });
+                }
+                Direction::Dense { key, law } => break Source::Noise(key.tensor(param.noise_name()), *law),
+                Direction::Explicit(values) => break Source::Explicit(MatRef::new(values, rows, cols)),
+                Direction::Weights => break Source::Weights,
+                Direction::Drift(anchor) => {
+                    let anchor = anchor.weight();
+                    let (found, name) = ((anchor.rows(), anchor.cols()), param.name());
+                    assert_eq!(found, (rows, cols), "the anchor of {name:?} has not its rows and columns");
+                    break Source::Drift(anchor);
+                }
+                Direction::Rows(rule) => break Source::Rows(&**rule),
             }
-        }
+        };
+        Part::Dense(Dense { source, scale, mask })
     }
 
     /// Its rows, one at a time.
@@ -57,7 +85,7 @@ impl<'a> Part<'a> {
 /// The rows of a direction.
 #[derive(Clone, Debug)]
 pub(super) enum PartRows<'a> {
-    Dense(fuse::Dense<'a>),
+    Dense(Dense<'a>),
     /// The left factor, and the columns of the right one.
     Thin {
         left: MatRef<'a>,
@@ -82,15 +110,23 @@ impl<'a> PartRows<'a> {
             }
         }
     }
+
+    /// Which elements take part; `None` if all do.
+    pub(super) fn mask(&self) -> Option<Mask<'a>> {
+        match self {
+            PartRows::Dense(dense) => dense.mask,
+            PartRows::Thin { .. } => None,
+        }
+    }
 }
 
 /// A low-rank direction of a parameter `[rows, cols]` as it is stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Thin<'a> {
     /// `[rows, r]`.
-    left: MatRef<'a>,
+    pub(super) left: MatRef<'a>,
     /// `[cols, r]`.
-    right: MatRef<'a>,
+    pub(super) right: MatRef<'a>,
 }
 
 impl<'a> Thin<'a> {
@@ -179,3 +215,6 @@ fn output_factors(terms: &Terms<'_>, stored: Stored, n: usize, rank: usize) -> V
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

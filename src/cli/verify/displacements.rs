@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     direction::{
-        fuse::{Dense, Perturbed, Term},
+        fuse::{Perturbed, Source, Term},
         materialize,
     },
     kernels::{
@@ -101,8 +101,8 @@ fn dense_noise() -> TensorNoise {
 
 fn dense_kernel(cx: &Context) -> Bits {
     let ((m, k, n), (x, w, _)) = (SHAPE, operands());
-    let direction = Dense::Noise(dense_noise(), Law::Gaussian);
-    let terms = [Term { direction, coefficients: &PAIR, mask: None }];
+    let direction = Source::Noise(dense_noise(), Law::Gaussian).into();
+    let terms = [Term { direction, coefficients: &PAIR }];
     let perturbed = Perturbed::new(WeightRef::f32(&w, n, k), &terms, 2);
     let mut y = vec![0.0; 2 * m * n];
     matmul::forward(cx, MatRef::new(&x, 2 * m, k), &perturbed, None, MatMut::new(&mut y, 2 * m, n));
@@ -111,8 +111,8 @@ fn dense_kernel(cx: &Context) -> Bits {
 
 fn dense_twin() -> Bits {
     let ((m, k, n), (x, w, _)) = (SHAPE, operands());
-    let direction = Dense::Noise(dense_noise(), Law::Gaussian);
-    let terms = [Term { direction, coefficients: &PAIR, mask: None }];
+    let direction = Source::Noise(dense_noise(), Law::Gaussian).into();
+    let terms = [Term { direction, coefficients: &PAIR }];
     let perturbed = Perturbed::new(WeightRef::f32(&w, n, k), &terms, 2);
     x.chunks(m * k).enumerate().fold(Bits::default(), |bits, (branch, x)| {
         let w = materialize::dense(&perturbed, branch);
