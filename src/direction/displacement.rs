@@ -5,10 +5,19 @@
 //! *What must stay true.* Terms are applied left to right, one fused multiply-add an element and term. Two lanes of a
 //! pass that hold the same set (the same `Arc`) share its noise: a ± pair draws it once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use super::ParamId;
-use crate::noise::{Law, NoiseKey};
+use crate::{
+    noise::{Law, NoiseKey},
+    tensor::WeightRef,
+};
+
+/// The values that a parameter had where its training began.
+pub trait Anchor: Debug + Send + Sync {
+    /// As they are stored.
+    fn weight(&self) -> WeightRef<'_>;
+}
 
 /// A recipe for a tensor `z` of a parameter's shape.
 #[derive(Clone, Debug)]

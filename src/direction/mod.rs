@@ -21,7 +21,7 @@ mod tangents;
 mod tests;
 mod thin;
 
-pub use displacement::{Coefficients, Direction, DirectionSet, Displacement, Term};
+pub use displacement::{Anchor, Coefficients, Direction, DirectionSet, Displacement, Term};
 pub use gram::gram;
 pub use lanes::{Moves, Stored};
 pub use params::{Param, ParamId, ParamTable};
