@@ -24,6 +24,12 @@ pub enum ModelError {
         /// What is wrong.
         problem: ConfigProblem,
     },
+    /// A directory of adapters, which are no model by themselves.
+    #[error("{} holds adapters, not a model; fold them into one with `zofo export --merge`", path.display())]
+    OnlyAdapters {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The checkpoint cannot be opened or does not fit the configuration.
     #[error(transparent)]
     Weights(#[from] WeightsError),

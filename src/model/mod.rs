@@ -69,7 +69,11 @@ impl Model {
     /// # Errors
     /// [`ModelError`] naming the file and the field or tensor.
     pub fn open(dir: &Path) -> Result<Model, ModelError> {
-        let config = Config::read(&dir.join("config.json"))?;
+        let file = dir.join("config.json");
+        if dir.join("adapter_config.json").exists() && !file.exists() {
+            return Err(ModelError::OnlyAdapters { path: dir.to_owned() });
+        }
+        let config = Config::read(&file)?;
         let (spec, names) = families::read(&config)?;
         let checkpoint = Checkpoint::open(dir)?;
         let (parts, params) = Parts::of(&spec, &Tensors::new(names, |name| checkpoint.find(name).is_some()));

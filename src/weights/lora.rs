@@ -78,3 +78,6 @@ impl Store {
         Adapter { weight, stored, a, b }
     }
 }
+
+#[cfg(test)]
+mod tests;
