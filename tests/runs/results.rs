@@ -113,8 +113,8 @@ fn adapters_are_exported_alone_or_folded_into_their_model() {
         assert_eq!(file(one), file(other), "{other}");
     }
     let config: Value = serde_json::from_slice(&read("lora-adapters/adapter_config.json")).expect("JSON");
-    let said = (&config["r"], &config["lora_alpha"], &config["target_modules"], &config["base_model_name_or_path"]);
-    assert_eq!(said, (&8.into(), &16.into(), &serde_json::json!(["q_proj", "v_proj"]), &base.as_str().into()));
+    let said = ["r", "lora_alpha", "target_modules", "base_model_name_or_path"].map(|field| &config[field]);
+    assert_eq!(serde_json::json!(said), serde_json::json!([8, 16, ["q_proj", "v_proj"], base]));
 
     let mut evaluate = zofo(&["evaluate", "--json", "--task", "sst2", "--model"]);
     evaluate.arg(bench.path("lora-merged")).arg("--data").arg(bench.path("valid.jsonl"));
