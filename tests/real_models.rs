@@ -11,11 +11,12 @@ use safetensors::{Dtype, tensor::TensorView};
 use zofo::{
     direction::Displacement,
     kernels::{Context, cross_entropy::Vocabulary},
-    model::{Batch, Model},
+    model::{Batch, Head, Model},
     noise::{NoiseKey, Role},
     simd::Isa,
     tensor::MatRef,
     testing::{
+        adapters::adapted,
         assert_same_bits,
         reference::golden::{self, Golden},
     },
@@ -118,24 +119,34 @@ fn check_export(dir: &Path, vocabulary: u32) {
     }
     tuned::export(model.store(), &tuned, dir, &target).expect("a directory");
 
+    write_answers(&model, vocabulary, &answers);
+    check_by_python("check_export.py", dir, &[&target, &answers]);
+}
+
+/// Writes tokens and the logits that the model answers: of each, or of their sequence for a classifier.
+fn write_answers(model: &Model, vocabulary: u32, path: &Path) {
     let (cx, lanes) = (Context::new(Isa::fastest()), [Displacement::default()]);
     let tokens: Vec<u32> = (0..24).map(|i| i * 977 % vocabulary).collect();
     let hidden = model.forward(&cx, &Batch::new([&tokens]), &lanes, None, None).expect("a forward pass");
-    let rows: Vec<usize> = (0..tokens.len()).collect();
-    let logits =
-        model.logits(&cx, &hidden, &lanes, &rows, Vocabulary::Full(vocabulary as usize)).expect("a language model");
+    let outputs = model.spec().outputs();
+    let (rows, shape): (Vec<usize>, Vec<usize>) = match model.spec().head {
+        Head::Classifier { .. } => (vec![0], vec![1, outputs]),
+        _ => ((0..tokens.len()).collect(), vec![1, tokens.len(), outputs]),
+    };
+    let logits = model.logits(&cx, &hidden, &lanes, &rows, Vocabulary::Full(outputs)).expect("a head");
     let logits: Vec<u8> =
-        rows.iter().flat_map(|&row| logits.lane(0).row(row).to_vec()).flat_map(f32::to_le_bytes).collect();
+        (0..rows.len()).flat_map(|row| logits.lane(0).row(row).to_vec()).flat_map(f32::to_le_bytes).collect();
     let ids: Vec<u8> = tokens.iter().flat_map(|&token| i64::from(token).to_le_bytes()).collect();
     let tensor = |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes).expect("its bytes");
-    let views = [
-        ("input_ids", tensor(Dtype::I64, &[1, tokens.len()], &ids)),
-        ("logits", tensor(Dtype::F32, &[1, tokens.len(), vocabulary as usize], &logits)),
-    ];
-    safetensors::serialize_to_file(views, None, &answers).expect("a file");
+    let views =
+        [("input_ids", tensor(Dtype::I64, &[1, tokens.len()], &ids)), ("logits", tensor(Dtype::F32, &shape, &logits))];
+    safetensors::serialize_to_file(views, None, path).expect("a file");
+}
 
-    let script = golden::directory("tools").join("check_export.py");
-    let output = Command::new(directory("ZOFO_PYTHON")).arg(script).args([&target, &answers]).output().expect("Python");
+/// Runs a script of `tests/golden/models/tools` on these files, of the model in `dir`.
+fn check_by_python(script: &str, dir: &Path, arguments: &[&Path]) {
+    let script = golden::directory("tools").join(script);
+    let output = Command::new(directory("ZOFO_PYTHON")).arg(script).args(arguments).output().expect("Python");
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}: {said}{errors}", dir.display());
     println!("{}: {said}", dir.display());
@@ -150,6 +161,38 @@ fn transformers_loads_what_was_exported_bit_for_bit_and_computes_our_logits() {
     }
     if env::var_os("ZOFO_SMOLLM2").is_some() {
         check_export(&directory("ZOFO_SMOLLM2"), 49_152);
+    }
+}
+
+#[test]
+#[ignore = "needs a Python with torch, transformers and peft: ZOFO_PYTHON=python3 cargo test --test real_models -- --ignored \
+            peft --nocapture; with ZOFO_SMOLLM2=DIR, a SmolLM2-135M in bf16, also that"]
+fn peft_loads_adapters_that_were_exported_bit_for_bit_and_computes_our_logits_as_the_merged_model_does() {
+    let check = |dir: &Path, vocabulary, targets: Option<&[&str]>| {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let [adapters, merged, answers] = ["adapters", "merged", "answers"].map(|name| scratch.path().join(name));
+        let model = adapted(dir, 3, 6.5, targets, 1);
+        let lora = model.lora().expect("adapters");
+        let digests = [
+            tuned::export_adapter(model.store(), lora, dir, &adapters),
+            tuned::export_merged(model.store(), lora, dir, &merged),
+        ]
+        .map(|digest| digest.expect("a directory"));
+        assert_eq!(digests[0], digests[1]);
+        write_answers(&model, vocabulary, &answers);
+        check_by_python("check_peft.py", dir, &[&adapters, &merged, &answers]);
+    };
+    for name in ["llama", "llama-sharded", "mistral", "qwen2", "opt", "gpt2", "roberta-mlm", "bert-cls", "roberta-cls"]
+    {
+        check(&golden::directory(name), 96, None);
+    }
+    check(&golden::directory("gpt2"), 96, Some(&["c_attn", "c_proj", "c_fc"]));
+    // Heads have layers of this name.
+    for name in ["bert-mlm", "bert-cls", "roberta-mlm", "roberta-cls"] {
+        check(&golden::directory(name), 96, Some(&["query", "dense"]));
+    }
+    if env::var_os("ZOFO_SMOLLM2").is_some() {
+        check(&directory("ZOFO_SMOLLM2"), 49_152, None);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `zofo export` and `zofo replay`: a run's tuned weights as a model directory.
+//! `zofo export` and `zofo replay`: a run's tuned weights as a model directory, or its adapters as one that PEFT loads.
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,12 @@ pub(super) struct ExportArguments {
     /// Run directory
     #[arg(value_name = "RUN_DIR")]
     run: PathBuf,
-    /// Model directory to make, new or empty
+    /// Directory to make, new or empty: a model, or the adapters of a run with tune.scope = "lora"
     #[arg(value_name = "OUT_DIR")]
     out: PathBuf,
+    /// Make a whole model of a run's adapters too: fold them into its weights
+    #[arg(long)]
+    merge: bool,
     /// Weights of the last step, or those with the best score
     #[arg(long, value_enum, default_value_t = Kept::Last)]
     which: Kept,
@@ -45,9 +48,12 @@ pub(super) struct Arguments {
     /// Journal of the run
     #[arg(long, value_name = "FILE")]
     journal: PathBuf,
-    /// Model directory to make, new or empty
+    /// Directory to make, new or empty: a model, or the adapters of a run with tune.scope = "lora"
     #[arg(value_name = "OUT_DIR")]
     out: PathBuf,
+    /// Make a whole model of a run's adapters too: fold them into its weights
+    #[arg(long)]
+    merge: bool,
     /// Step whose weights are made: a number, `best` or `last`
     #[arg(long, value_name = "N|best|last", default_value = "last", value_parser = which)]
     step: Which,
@@ -73,13 +79,13 @@ pub(super) fn export(arguments: &ExportArguments, cx: &Context, console: &mut Co
     let which = if arguments.which == Kept::Best { Which::Best } else { Which::Last };
     let dir = Layout::of(&arguments.run);
     let replayed = Replayed::from_run(&dir, arguments.model.as_deref(), which, cx, &mut told(console))?;
-    finish(&replayed, &arguments.out, console)
+    finish(&replayed, (&arguments.out, arguments.merge), console)
 }
 
 pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
-    let Arguments { model, journal, out, step } = arguments;
+    let Arguments { model, journal, out, merge, step } = arguments;
     let replayed = Replayed::from_journal(model, journal, *step, cx, &mut told(console))?;
-    finish(&replayed, out, console)
+    finish(&replayed, (out, *merge), console)
 }
 
 /// Shows the steps as they are made again.
@@ -87,12 +93,13 @@ fn told(console: &mut Console) -> impl FnMut(u64, u64) {
     |step, of| console.progress(&format!("step {step} of {of} made again"), false)
 }
 
-fn finish(replayed: &Replayed, out: &Path, console: &mut Console) -> Result<Exit, Failure> {
-    let digest = replayed.export(out)?;
+fn finish(replayed: &Replayed, (out, merge): (&Path, bool), console: &mut Console) -> Result<Exit, Failure> {
+    let digest = replayed.export(out, merge)?;
+    let what = if replayed.is_adapter() && !merge { "adapters" } else { "model" };
     console.clear();
     let weights_sha256 = tuned::hex(&digest);
     let made = Made { weights_sha256, step: replayed.step, path: out.to_owned() };
-    let text = format!("weights    {} after step {}\nmodel      {}", made.weights_sha256, made.step, out.display());
+    let text = format!("weights    {} after step {}\n{what:10} {}", made.weights_sha256, made.step, out.display());
     console.result(&made, &text)?;
     Ok(Exit::Ok)
 }

@@ -45,6 +45,19 @@ pub fn axpy(cx: &Context, c: f32, x: &[f32], y: &mut [f32]) {
     lanewise::run(cx.isa, Axpy(c), [x], y);
 }
 
+/// `y = fma(c, x, y)` for matrices of one shape, whose rows may lie apart; linear in both, as [`axpy`].
+///
+/// # Panics
+/// If the shapes differ.
+pub fn axpy_rows(cx: &Context, c: f32, x: MatRef<'_>, y: MatMut<'_>) {
+    let (rows, cols) = (y.rows(), y.cols());
+    assert_eq!((x.rows(), x.cols()), (rows, cols), "x [{}, {}] on y [{rows}, {cols}]", x.rows(), x.cols());
+    rows::for_each_block(y, cols, |first, y| {
+        let x = x.row_range(first..first + y.rows());
+        cx.isa.dispatch(AxpyRows { c, x, y });
+    });
+}
+
 /// `y *= c`.
 pub fn scale(cx: &Context, c: f32, y: &mut [f32]) {
     lanewise::run(cx.isa, Scale(c), [], y);
@@ -148,6 +161,22 @@ pub fn add_bias_backward(cx: &Context, dy: MatRef<'_>, dbias: &mut [f32]) {
     rows::for_each_strip(dy.rows(), dbias, |columns, sums| cx.isa.dispatch(ColumnSums { dy, columns, sums }));
 }
 
+struct AxpyRows<'a> {
+    c: f32,
+    x: MatRef<'a>,
+    y: MatMut<'a>,
+}
+
+impl SimdOp for AxpyRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, simd: S) {
+        for (t, y) in self.y.into_rows().enumerate() {
+            lanewise::apply(simd, Axpy(self.c), [self.x.row(t)], [y]);
+        }
+    }
+}
+
 struct AddBias<'a> {
     bias: &'a [f32],
     y: MatMut<'a>,
@@ -221,12 +250,14 @@ mod tests {
         }
 
         #[test]
-        fn a_bias_and_its_gradient_give_the_bits_of_their_definitions(
+        fn what_is_added_to_rows_and_its_gradient_have_the_bits_of_their_definitions(
             (rows, cols, dy, bias) in (edge_length(), edge_length()).prop_flat_map(|(rows, cols)| {
                 (Just(rows), Just(cols), vec(awkward(), rows * cols), vec(awkward(), cols))
             }),
+            factor in awkward(),
         ) {
             let sum: Vec<f32> = (0..rows * cols).map(|i| dy[i] + bias[i % cols]).collect();
+            let line: Vec<f32> = dy.iter().zip(&sum).map(|(&y, &x)| twin::axpy(factor, x, y)).collect();
             let mut gradient = bias.clone();
             twin::column_sums(&dy, &mut gradient);
             everywhere(|cx, label| {
@@ -236,6 +267,9 @@ mod tests {
                 let mut dbias = bias.clone();
                 add_bias_backward(cx, MatRef::new(&dy, rows, cols), &mut dbias);
                 assert_same_bits(&dbias, &gradient, format_args!("add_bias_backward, {label}"));
+                let mut y = dy.clone();
+                axpy_rows(cx, factor, MatRef::new(&sum, rows, cols), MatMut::new(&mut y, rows, cols));
+                assert_same_bits(&y, &line, format_args!("axpy_rows, {label}"));
             });
         }
     }
@@ -274,6 +308,12 @@ mod tests {
             add_bias(cx, &[1.0, 2.0, 3.0], MatMut::with_stride(&mut data, 4, 3, 5));
             let row = [2.0, 3.0, 4.0, 1.0, 1.0];
             let expected: Vec<f32> = row.iter().cycle().copied().take(18).collect();
+            assert_same_bits(&data, &expected, label);
+            let x: Vec<f32> = (0..4 * 4).map(|i| i as f32).collect();
+            axpy_rows(cx, 2.0, MatRef::with_stride(&x, 4, 3, 4), MatMut::with_stride(&mut data, 4, 3, 5));
+            let expected: Vec<f32> = (0..18)
+                .map(|i| if i % 5 < 3 { row[i % 5] + 2.0 * (i / 5 * 4 + i % 5) as f32 } else { 1.0 })
+                .collect();
             assert_same_bits(&data, &expected, label);
         });
     }

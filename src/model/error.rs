@@ -24,6 +24,12 @@ pub enum ModelError {
         /// What is wrong.
         problem: ConfigProblem,
     },
+    /// A directory of adapters, which are no model by themselves.
+    #[error("{} holds adapters, not a model; fold them into one with `zofo export --merge`", path.display())]
+    OnlyAdapters {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The checkpoint cannot be opened or does not fit the configuration.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -55,6 +61,61 @@ pub enum ModelError {
         /// `model_type` of the configuration.
         family: &'static str,
     },
+    /// The model cannot have such adapters.
+    #[error("adapters: {0}")]
+    Adapter(#[from] AdapterProblem),
+}
+
+/// Why a model cannot have some adapters.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdapterProblem {
+    /// No linear layer of a block has a name that ends so.
+    #[error("the target is {found:?}, expected {}", self.expected())]
+    Target {
+        /// The target.
+        found: String,
+        /// The layer that is most like it.
+        nearest: String,
+        /// The last words of the layers' names.
+        layers: Vec<String>,
+    },
+    /// A rank that adds nothing, or nothing that a smaller one does not.
+    #[error("the rank is {found}, expected {}", self.expected())]
+    Rank {
+        /// The rank.
+        found: usize,
+        /// A layer.
+        layer: String,
+        /// Its input features.
+        inputs: usize,
+    },
+    /// A scale that single precision has not.
+    #[error("alpha is {alpha}, expected {}", self.expected())]
+    Scale {
+        /// The numerator.
+        alpha: f64,
+        /// The denominator.
+        rank: usize,
+    },
+}
+
+impl AdapterProblem {
+    /// What was expected instead of what was found.
+    pub fn expected(&self) -> String {
+        match self {
+            AdapterProblem::Target { nearest, layers, .. } => {
+                let layers = layers.join(", ");
+                format!("the end of the name of a block's linear layer ({layers}); the nearest is {nearest:?}")
+            }
+            AdapterProblem::Rank { inputs, layer, .. } => {
+                format!("a number from 1 to {inputs}, the inputs of {layer}")
+            }
+            AdapterProblem::Scale { rank, .. } => {
+                format!("a number that over the rank of {rank} is a positive one of single precision")
+            }
+        }
+    }
 }
 
 /// What is wrong with `config.json`.

@@ -19,6 +19,7 @@ use crate::{
         Context,
         activation::Activation,
         attention::{Attention, Inputs},
+        elementwise,
         rope::{self, RopeTable},
     },
     tensor::{MatMut, MatRef, Sequences},
@@ -57,7 +58,7 @@ pub(super) trait Mode<'w> {
     /// Rows `ids` of a table, of `width` columns, in each of `groups` groups.
     fn gather(&self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w>;
 
-    /// `y = x Wᵀ (+ bias)`.
+    /// `y = x Wᵀ (+ bias)`, without an adapter.
     fn linear(&self, part: LinearPart, x: Grouped<'_>, y: MatMut<'_>);
 
     /// `norm(x)`.
@@ -78,10 +79,22 @@ pub(super) trait Mode<'w> {
         self.widen(stream, groups)
     }
 
-    /// [`Mode::linear`] into rows of its own.
+    /// [`Mode::linear`], and what the layer's adapter adds: `scale · (x Aᵀ) Bᵀ`.
+    fn adapted(&self, part: LinearPart, x: Grouped<'_>, mut y: MatMut<'_>) {
+        self.linear(part, x, y.reborrow());
+        if let (Some([down, up]), Some(lora)) = (part.adapter_layers(), &self.model().lora) {
+            let mut inner = Stream::like(self.cx(), x, down.outputs);
+            self.linear(down, x, inner.all_mut());
+            let mut change = inner.beside(self.cx(), up.outputs);
+            self.linear(up, inner.all(), change.all_mut());
+            elementwise::axpy_rows(self.cx(), lora.scale(), change.all().rows, y);
+        }
+    }
+
+    /// A linear layer into rows of its own.
     fn product(&self, part: LinearPart, x: &Stream<'w>) -> Stream<'w> {
         let mut y = x.beside(self.cx(), part.outputs);
-        self.linear(part, x.all(), y.all_mut());
+        self.adapted(part, x.all(), y.all_mut());
         y
     }
 }
@@ -168,10 +181,10 @@ fn attention_layer<'w, M: Mode<'w>>(
         match block.projections {
             ProjectionParts::Split(parts) => {
                 for (part, columns) in parts.into_iter().zip(columns.clone()) {
-                    mode.linear(part, x.all(), projected.all_mut().column_range_mut(columns));
+                    mode.adapted(part, x.all(), projected.all_mut().column_range_mut(columns));
                 }
             }
-            ProjectionParts::Fused(part) => mode.linear(part, x.all(), projected.all_mut()),
+            ProjectionParts::Fused(part) => mode.adapted(part, x.all(), projected.all_mut()),
         }
         if let Some(table) = &rows.rope {
             // A rotation is linear: the change of what is turned is turned with it.

@@ -3,7 +3,7 @@
 //! *What it is.* [`ArchSpec`] says what a model computes; a family (one file of `families`) reads it from
 //! `config.json` and names the tensors; [`Parts`] is the model's parameters in the order of its forward pass;
 //! [`Model`] joins them with weights; [`Model::forward`] evaluates a ragged batch under several displacements at once,
-//! [`Model::tangent`] at θ with its derivatives along several directions.
+//! [`Model::tangent`] at θ with its derivatives along several directions. [`Model::adapt`] gives it low-rank adapters.
 //!
 //! *What it is not.* No losses (`objective`), no text, no training.
 //!
@@ -20,6 +20,7 @@ mod forward;
 mod head;
 mod kv_cache;
 mod layers;
+mod lora;
 mod parts;
 mod pass;
 mod slot;
@@ -34,11 +35,11 @@ use std::{
 
 pub use batch::Batch;
 pub use config::Config;
-pub use error::{ConfigProblem, ModelError};
+pub use error::{AdapterProblem, ConfigProblem, ModelError};
 pub use forward::{Hidden, Observer};
 pub use head::Logits;
 pub use kv_cache::KvCache;
-pub use parts::{BlockParts, FfnParts, HeadParts, LinearPart, NormPart, Parts, ProjectionParts};
+pub use parts::{AdapterPart, BlockParts, FfnParts, HeadParts, LinearPart, NormPart, Parts, ProjectionParts};
 pub use slot::{Names, Slot, Tensors};
 pub use spec::{
     ArchSpec, AttentionSpec, EmbeddingSpec, FfnSpec, Head, NormKind, NormPlacement, NormSpec, Positions, Projections,
@@ -47,7 +48,7 @@ pub use tangent::{Slopes, Tangent};
 
 use crate::{
     kernels::rope::RopeTable,
-    weights::{Checkpoint, Store},
+    weights::{Checkpoint, Lora, Store},
 };
 
 /// A model: what it computes, its parameters, and their values.
@@ -56,6 +57,8 @@ pub struct Model {
     spec: ArchSpec,
     parts: Parts,
     store: Store,
+    /// Its adapters, if it has any.
+    lora: Option<Lora>,
     /// The angles of as many positions as sequences have needed so far: 131,072 positions of Llama 3 would be 67 MB.
     rope: Mutex<Option<Arc<RopeTable>>>,
 }
@@ -66,7 +69,11 @@ impl Model {
     /// # Errors
     /// [`ModelError`] naming the file and the field or tensor.
     pub fn open(dir: &Path) -> Result<Model, ModelError> {
-        let config = Config::read(&dir.join("config.json"))?;
+        let file = dir.join("config.json");
+        if dir.join("adapter_config.json").exists() && !file.exists() {
+            return Err(ModelError::OnlyAdapters { path: dir.to_owned() });
+        }
+        let config = Config::read(&file)?;
         let (spec, names) = families::read(&config)?;
         let checkpoint = Checkpoint::open(dir)?;
         let (parts, params) = Parts::of(&spec, &Tensors::new(names, |name| checkpoint.find(name).is_some()));
@@ -75,7 +82,7 @@ impl Model {
 
     /// A model of these parts. `store` holds the parameters that `parts` names.
     pub fn new(spec: ArchSpec, parts: Parts, store: Store) -> Model {
-        Model { spec, parts, store, rope: Mutex::default() }
+        Model { spec, parts, store, lora: None, rope: Mutex::default() }
     }
 
     /// What it computes.

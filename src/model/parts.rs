@@ -1,4 +1,5 @@
-//! The parameters of a model in the order of its forward pass.
+//! The parameters of a model in the order of its forward pass; those of adapters, which are added to it, come after all
+//! others, in that order too.
 
 use super::{ArchSpec, Head, NormKind, Positions, Projections, Slot, slot::Tensors};
 use crate::direction::{ParamId, ParamTable, Stored};
@@ -14,6 +15,19 @@ pub struct LinearPart {
     pub bias: Option<ParamId>,
     /// Output features.
     pub outputs: usize,
+    /// Its adapter, if it has one.
+    pub adapter: Option<AdapterPart>,
+}
+
+/// A low-rank adapter of a linear layer: two linear layers, one after the other, whose scaled product is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdapterPart {
+    /// `[rank, in]`.
+    pub a: ParamId,
+    /// `[out, rank]`.
+    pub b: ParamId,
+    /// Features between them.
+    pub rank: usize,
 }
 
 /// A normalisation.
@@ -28,7 +42,14 @@ pub struct NormPart {
 impl LinearPart {
     /// Its parameters.
     pub fn params(self) -> impl Iterator<Item = ParamId> {
-        [Some(self.weight), self.bias].into_iter().flatten()
+        let [a, b] = [self.adapter.map(|adapter| adapter.a), self.adapter.map(|adapter| adapter.b)];
+        [Some(self.weight), self.bias, a, b].into_iter().flatten()
+    }
+
+    /// The two layers of its adapter.
+    pub fn adapter_layers(self) -> Option<[LinearPart; 2]> {
+        let layer = |weight, outputs| LinearPart { weight, stored: Stored::OutIn, bias: None, outputs, adapter: None };
+        self.adapter.map(|AdapterPart { a, b, rank }| [layer(a, rank), layer(b, self.outputs)])
     }
 }
 
@@ -77,14 +98,28 @@ pub struct BlockParts {
 impl BlockParts {
     /// Its parameters.
     pub fn params(&self) -> impl Iterator<Item = ParamId> {
+        let norms = [self.attention_norm, self.ffn_norm].into_iter().flat_map(NormPart::params);
+        norms.chain(self.linears().flat_map(LinearPart::params))
+    }
+
+    /// Its linear layers, in the order of the forward pass.
+    pub fn linears(&self) -> impl Iterator<Item = LinearPart> {
         let projections = match self.projections {
             ProjectionParts::Split(parts) => parts.map(Some),
             ProjectionParts::Fused(part) => [Some(part), None, None],
         };
         let FfnParts { gate, up, down } = self.ffn;
-        let linear = projections.into_iter().chain([Some(self.out), gate, Some(up), Some(down)]).flatten();
-        let norms = [self.attention_norm, self.ffn_norm].into_iter().flat_map(NormPart::params);
-        norms.chain(linear.flat_map(LinearPart::params))
+        projections.into_iter().chain([Some(self.out), gate, Some(up), Some(down)]).flatten()
+    }
+
+    /// The same, to be given adapters.
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut LinearPart> {
+        let projections = match &mut self.projections {
+            ProjectionParts::Split(parts) => parts.iter_mut(),
+            ProjectionParts::Fused(part) => std::slice::from_mut(part).iter_mut(),
+        };
+        let FfnParts { gate, up, down } = &mut self.ffn;
+        projections.chain([&mut self.out]).chain(gate).chain([up, down])
     }
 }
 
@@ -150,7 +185,7 @@ impl<F: Fn(&str) -> bool> Builder<'_, F> {
         };
         let weight = self.table(slot, rows, cols);
         let bias = bias.then(|| self.params.add(&self.tensors.bias(slot, self.layer), &[outputs]));
-        LinearPart { weight, stored, bias, outputs }
+        LinearPart { weight, stored, bias, outputs, adapter: None }
     }
 
     fn norm(&mut self, slot: Slot) -> NormPart {

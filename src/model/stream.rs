@@ -26,6 +26,11 @@ impl<'w> Stream<'w> {
         Stream::new(cx, self.groups, self.rows, width)
     }
 
+    /// As many rows and groups as `x` has, of another width, not yet written.
+    pub(super) fn like(cx: &'w Context, x: Grouped<'_>, width: usize) -> Self {
+        Stream::new(cx, x.groups, x.rows.rows() / x.groups, width)
+    }
+
     pub(super) fn groups(&self) -> usize {
         self.groups
     }

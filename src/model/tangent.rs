@@ -195,7 +195,8 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         self.model
     }
 
-    /// Parameters are numbered in the order of the pass: a direction whose first one is not beyond these has begun.
+    /// A direction whose first parameter is beyond all of these has not begun. Parameters are numbered in the order of the
+    /// pass, those of adapters after all others: a direction of both kinds may be carried, as zeros, before it begins.
     fn groups(&self, params: impl Iterator<Item = ParamId>) -> usize {
         let reached = params.max();
         1 + self.along.partition_point(|(first, _)| Some(*first) <= reached)

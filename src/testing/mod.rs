@@ -7,6 +7,7 @@
 //!
 //! *What must stay true.* Every tolerance in here is derived beside the code that computes it.
 
+pub mod adapters;
 mod bits;
 mod everywhere;
 pub mod examples;

@@ -47,7 +47,7 @@ impl Job {
     ///
     /// # Errors
     /// [`TrainError`] naming the file and what is wrong with it.
-    pub fn open(config: RunConfig, model: Model, cx: Context) -> Result<(Job, LiveOracle), TrainError> {
+    pub fn open(config: RunConfig, mut model: Model, cx: Context) -> Result<(Job, LiveOracle), TrainError> {
         let tokenizer = Arc::new(Tokenizer::open(&config.model)?);
         let style = if model.spec().is_causal() { Style::Causal } else { Style::Masked };
         let task = match &config.data.template {
@@ -67,7 +67,7 @@ impl Job {
             Some(path) => reader.encode(read_rows(path, usize::MAX)?.iter())?,
             None => Vec::new(),
         };
-        let trainable = trainable(&model, &config.tune)?;
+        let trainable = trainable(&mut model, &config.tune, config.seed)?;
         // Before anything is computed: what is read of the base from here on are the private copies.
         let tuned = Tuned::new(model, cx, trainable).with_precision(config.precision, config.seed)?;
         let model = tuned.model();
@@ -124,10 +124,10 @@ impl Reader<'_> {
     }
 }
 
-/// What identifies the weights that a run starts from: the `weights_sha256` of all of them.
+/// What identifies the weights that a run starts from: the `weights_sha256` of all that the checkpoint has. Those of
+/// adapters follow from the configuration.
 pub(super) fn base_digest(model: &Model) -> Sha256Digest {
-    let all: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
-    tuned::digest(model.store(), &all)
+    tuned::digest(model.store(), &model.base_params().collect::<Vec<_>>())
 }
 
 /// What identifies examples: the tokens that a model reads of them and what is scored, so that another tokenizer or

@@ -106,14 +106,24 @@ impl Replayed {
         Ok(Replayed { tuned, model, step })
     }
 
-    /// Writes the model to the new directory `target` as one that `transformers` loads; answers the digest of the tuned
-    /// tensors.
+    /// Writes the model to the new directory `target` as one that `transformers` loads; adapters as ones that PEFT loads,
+    /// or folded into the model if `merge` says so. Answers the digest of the tuned tensors.
     ///
     /// # Errors
     /// [`TrainError::Weights`].
-    pub fn export(&self, target: &Path) -> Result<Sha256Digest, TrainError> {
+    pub fn export(&self, target: &Path, merge: bool) -> Result<Sha256Digest, TrainError> {
         use crate::optim::Space;
-        Ok(tuned::export(self.tuned.model().store(), self.tuned.trainable(), &self.model, target)?)
+        let (model, base) = (self.tuned.model(), &*self.model);
+        Ok(match model.lora() {
+            None => tuned::export(model.store(), self.tuned.trainable(), base, target)?,
+            Some(lora) if merge => tuned::export_merged(model.store(), lora, base, target)?,
+            Some(lora) => tuned::export_adapter(model.store(), lora, base, target)?,
+        })
+    }
+
+    /// Whether what is written without `merge` is adapters, not a model.
+    pub fn is_adapter(&self) -> bool {
+        self.tuned.model().lora().is_some()
     }
 }
 
@@ -126,8 +136,8 @@ fn begun(journal: &Path) -> Result<RunConfig, TrainError> {
 /// The configuration of the run of `journal`, and the model in `dir` at the weights that it began with.
 fn open(dir: &Path, journal: &Path, cx: &Context) -> Result<(RunConfig, Tuned), TrainError> {
     let config = begun(journal)?;
-    let model = Model::open(dir)?;
-    let trainable = trainable(&model, &config.tune)?;
+    let mut model = Model::open(dir)?;
+    let trainable = trainable(&mut model, &config.tune, config.seed)?;
     let cx = Context { profile: config.profile, ..cx.clone() };
     let tuned = Tuned::new(model, cx, trainable).with_precision(config.precision, config.seed)?;
     let reader = Reader::open(journal)?;

@@ -1,57 +1,79 @@
 //! Which parameters of a model a run trains.
 
 use super::{TrainError, TuneConfig};
-use crate::{direction::ParamId, model::Model};
+use crate::{
+    direction::ParamId,
+    model::{AdapterProblem, Model, ModelError},
+};
 
-/// The parameters that `tune` names, in ascending order.
+/// The parameters that `tune` names, in ascending order. If it asks for adapters, `model` gets them here, with initial
+/// values by `seed`.
 ///
 /// # Errors
-/// [`TrainError::Scope`] if it names a block or parameter that the model lacks, or a scope that trains none.
-pub fn trainable(model: &Model, tune: &TuneConfig) -> Result<Vec<ParamId>, TrainError> {
-    let params = model.store().params();
-    let mut ids: Vec<ParamId> = match tune {
-        TuneConfig::Full => params.iter().map(|(id, _)| id).collect(),
-        TuneConfig::Layers { layers } => {
-            let blocks = &model.parts().blocks;
-            let mut ids = Vec::new();
-            for &layer in layers {
-                let block = usize::try_from(layer).ok().and_then(|layer| blocks.get(layer));
-                let block = block.ok_or_else(|| TrainError::Scope {
-                    key: "tune.layers",
-                    found: layer.to_string(),
-                    expected: format!("a number below {}, the blocks of the model", blocks.len()),
-                })?;
-                ids.extend(block.params());
-            }
-            ids
-        }
-        TuneConfig::Names { names } => {
-            let mut ids = Vec::new();
-            for pattern in names {
-                let before = ids.len();
-                ids.extend(params.iter().filter(|(_, param)| matches(pattern, param.name())).map(|(id, _)| id));
-                if ids.len() == before {
-                    let nearest = super::nearest::nearest(pattern, params.iter().map(|(_, param)| param.name()));
-                    return Err(TrainError::Scope {
-                        key: "tune.names",
-                        found: format!("{pattern:?}"),
-                        expected: format!("the name of a parameter, * for any part of it; the nearest is {nearest:?}"),
-                    });
-                }
-            }
-            ids
-        }
-        TuneConfig::Lora { .. } => {
-            return Err(TrainError::Scope {
-                key: "tune.scope",
-                found: "\"lora\"".to_owned(),
-                expected: "\"full\", \"layers\" or \"names\"".to_owned(),
-            });
+/// [`TrainError::Scope`] if it names a block, layer or parameter that the model lacks, or adapters that it cannot have.
+pub fn trainable(model: &mut Model, tune: &TuneConfig, seed: u64) -> Result<Vec<ParamId>, TrainError> {
+    let mut ids = match tune {
+        TuneConfig::Full => model.store().params().iter().map(|(id, _)| id).collect(),
+        TuneConfig::Layers { layers } => of_blocks(model, layers)?,
+        TuneConfig::Names { names } => named(model, names)?,
+        TuneConfig::Lora { rank, alpha, targets } => {
+            // A run file's ranks end at 65,536.
+            let adapted = model.adapt(*rank as usize, *alpha, targets.as_deref(), seed);
+            adapted.map_err(|error| match error {
+                ModelError::Adapter(problem) => refused(problem),
+                error => error.into(),
+            })?
         }
     };
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)
+}
+
+/// The parameters of some blocks.
+fn of_blocks(model: &Model, layers: &[u64]) -> Result<Vec<ParamId>, TrainError> {
+    let blocks = &model.parts().blocks;
+    let mut ids = Vec::new();
+    for &layer in layers {
+        let block = usize::try_from(layer).ok().and_then(|layer| blocks.get(layer));
+        let block = block.ok_or_else(|| TrainError::Scope {
+            key: "tune.layers",
+            found: layer.to_string(),
+            expected: format!("a number below {}, the blocks of the model", blocks.len()),
+        })?;
+        ids.extend(block.params());
+    }
+    Ok(ids)
+}
+
+/// The parameters whose names match one of `patterns`.
+fn named(model: &Model, patterns: &[String]) -> Result<Vec<ParamId>, TrainError> {
+    let params = model.store().params();
+    let mut ids = Vec::new();
+    for pattern in patterns {
+        let before = ids.len();
+        ids.extend(params.iter().filter(|(_, param)| matches(pattern, param.name())).map(|(id, _)| id));
+        if ids.len() == before {
+            let nearest = super::nearest::nearest(pattern, params.iter().map(|(_, param)| param.name()));
+            return Err(TrainError::Scope {
+                key: "tune.names",
+                found: format!("{pattern:?}"),
+                expected: format!("the name of a parameter, * for any part of it; the nearest is {nearest:?}"),
+            });
+        }
+    }
+    Ok(ids)
+}
+
+/// The key that asks for adapters which the model cannot have.
+fn refused(problem: AdapterProblem) -> TrainError {
+    let expected = problem.expected();
+    let (key, found) = match problem {
+        AdapterProblem::Target { found, .. } => ("tune.targets", format!("{found:?}")),
+        AdapterProblem::Rank { found, .. } => ("tune.rank", found.to_string()),
+        AdapterProblem::Scale { alpha, .. } => ("tune.alpha", alpha.to_string()),
+    };
+    TrainError::Scope { key, found, expected }
 }
 
 /// Whether `name` is `pattern`, in which each `*` stands for any characters, also none.
@@ -79,8 +101,8 @@ mod tests {
     use crate::testing::reference::golden;
 
     fn names(tune: &TuneConfig) -> Vec<String> {
-        let model = Model::open(&golden::directory("llama")).expect("a golden checkpoint");
-        let ids = trainable(&model, tune).expect("a scope");
+        let mut model = Model::open(&golden::directory("llama")).expect("a golden checkpoint");
+        let ids = trainable(&mut model, tune, 1).expect("a scope");
         ids.iter().map(|&id| model.store().params()[id].name().to_owned()).collect()
     }
 
@@ -113,11 +135,24 @@ mod tests {
 
     #[test]
     fn what_the_model_lacks_is_refused_with_what_it_has() {
-        let model = Model::open(&golden::directory("llama")).expect("a golden checkpoint");
-        let error = |tune: &TuneConfig| trainable(&model, tune).expect_err("no such parameter").to_string();
+        let error = |tune: &TuneConfig| {
+            let mut model = Model::open(&golden::directory("llama")).expect("a golden checkpoint");
+            trainable(&mut model, tune, 1).expect_err("no such parameter").to_string()
+        };
         let text = error(&TuneConfig::Layers { layers: vec![99] });
         assert!(text.contains("tune.layers is 99, expected a number below"), "{text}");
         let text = error(&TuneConfig::Names { names: vec!["model.norm.weigth".to_owned()] });
         assert!(text.contains("the nearest is \"model.norm.weight\""), "{text}");
+        let lora = |rank, alpha, target: &str| TuneConfig::Lora { rank, alpha, targets: Some(vec![target.to_owned()]) };
+        let text = error(&lora(4, 16.0, "q_prj"));
+        assert!(text.contains("tune.targets is \"q_prj\"") && text.contains("the nearest is \"q_proj\""), "{text}");
+        assert!(text.contains("q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"), "{text}");
+        let text = error(&lora(1000, 16.0, "q_proj"));
+        assert!(
+            text.contains("tune.rank is 1000, expected a number from 1 to 32, the inputs of model.layers.0"),
+            "{text}"
+        );
+        let text = error(&lora(4, 1e300, "q_proj"));
+        assert!(text.contains("tune.alpha is") && text.contains("the rank of 4"), "{text}");
     }
 }

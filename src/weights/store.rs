@@ -1,13 +1,18 @@
-//! The values of a model's parameters: as they lie in the checkpoint, or private copies of those that are trained.
+//! The values of a model's parameters: as they lie in the checkpoint, or in memory where no checkpoint has them (those of
+//! adapters), or private copies of those that are trained.
 //!
 //! *What it is not.* It does not know what a parameter is for. *What must stay true*: the checkpoint is never written;
 //! whoever reads through a store reads one consistent state, because writing needs it exclusively (contract C3).
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
-use super::{Change, Checkpoint, Precision, WeightsError, private::Private};
+use super::{
+    Change, Checkpoint, Precision, WeightsError,
+    anchor::{Kept, Mapped},
+    private::Private,
+};
 use crate::{
-    direction::{Param, ParamId, ParamTable},
+    direction::{Anchor, Param, ParamId, ParamTable},
     noise::{NoiseKey, Role},
     tensor::{DType, WeightRef},
 };
@@ -16,9 +21,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Store {
     params: ParamTable,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<Arc<Checkpoint>>,
+    /// What the parameters that are in no checkpoint begin with.
+    initial: BTreeMap<ParamId, Arc<[f32]>>,
     precision: Precision,
-    /// Trained tensors, and all vectors (norms and biases are read in f32).
+    /// Trained tensors, and all vectors of the checkpoint (norms and biases are read in f32).
     private: BTreeMap<ParamId, Private>,
 }
 
@@ -27,7 +34,7 @@ pub struct Store {
 pub struct Footprint {
     /// Read through the mapping of the checkpoint: in memory as far as there is room, and never written.
     pub mapped: u64,
-    /// Private copies.
+    /// Private copies, and what is in no checkpoint.
     pub private: u64,
 }
 
@@ -49,7 +56,8 @@ impl Store {
                 }
             }
         }
-        Ok(Store { params, checkpoint: Some(checkpoint), precision: Precision::F32, private })
+        let checkpoint = Some(Arc::new(checkpoint));
+        Ok(Store { params, checkpoint, initial: BTreeMap::new(), precision: Precision::F32, private })
     }
 
     /// Parameters without a checkpoint, kept as f32 in every precision: `values` answers those of each.
@@ -57,16 +65,24 @@ impl Store {
     /// # Panics
     /// If `values` answers too few or too many.
     pub fn in_memory(params: ParamTable, mut values: impl FnMut(&Param) -> Vec<f32>) -> Store {
-        let private = params.iter().map(|(id, param)| {
-            let values = values(param);
-            assert_eq!(values.len(), param.elements(), "values of {:?} {:?}", param.name(), param.shape());
-            (id, Private::from_f32((param.rows(), param.cols()), values))
-        });
-        Store { private: private.collect(), checkpoint: None, precision: Precision::F32, params }
+        let initial = params.iter().map(|(id, param)| (id, checked(param, values(param)))).collect();
+        Store { initial, checkpoint: None, precision: Precision::F32, private: BTreeMap::new(), params }
     }
 
-    /// Makes private copies of the parameters `tuned` as the checkpoint has them, to be kept in `precision`: what was
-    /// written to them before is forgotten. Without a checkpoint nothing changes.
+    /// Adds a parameter that is in no checkpoint and kept as f32 in every precision: `values` answers what it begins with.
+    ///
+    /// # Panics
+    /// If there is one of that name, or if `values` answers too few or too many.
+    pub fn add(&mut self, name: &str, shape: &[usize], values: impl FnOnce(&Param) -> Vec<f32>) -> ParamId {
+        assert!(self.params.find(name).is_none(), "a second parameter {name:?}");
+        let id = self.params.add(name, shape);
+        let param = &self.params[id];
+        self.initial.insert(id, checked(param, values(param)));
+        id
+    }
+
+    /// Makes private copies of the parameters `tuned` as they began, those of the checkpoint to be kept in `precision`:
+    /// what was written to them before is forgotten.
     ///
     /// Tensors are read from the file one by one, not through its mapping, so that nothing of them stays in memory twice:
     /// do this before anything is computed.
@@ -74,12 +90,10 @@ impl Store {
     /// # Errors
     /// [`WeightsError::Changed`], [`WeightsError::Read`] naming the file.
     pub fn tune(&mut self, tuned: &[ParamId], precision: Precision) -> Result<(), WeightsError> {
-        if self.checkpoint.is_some() {
-            self.precision = precision;
-            for &id in tuned {
-                let copy = self.copy(id)?;
-                self.private.insert(id, copy);
-            }
+        self.precision = precision;
+        for &id in tuned {
+            let copy = self.copy(id)?;
+            self.private.insert(id, copy);
         }
         Ok(())
     }
@@ -90,7 +104,7 @@ impl Store {
     }
     /// The checkpoint that mapped parameters lie in.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
-        self.checkpoint.as_ref()
+        self.checkpoint.as_deref()
     }
     /// How trained parameters are kept.
     pub fn precision(&self) -> Precision {
@@ -106,14 +120,16 @@ impl Store {
     pub fn footprint(&self, tuned: &[ParamId], precision: Precision) -> Footprint {
         let mut footprint = Footprint::default();
         for (id, param) in self.params.iter() {
-            let elements = param.elements() as u64;
-            let is_vector = param.shape().len() == 1;
-            if is_vector || self.checkpoint.is_none() {
-                footprint.private += elements * DType::F32.size() as u64;
-            } else if tuned.contains(&id) {
-                footprint.private += elements * self.tuned_type_in(id, precision).size() as u64;
-            } else {
-                footprint.mapped += elements * self.stored(id).size() as u64;
+            let bytes = |dtype: DType| (param.elements() * dtype.size()) as u64;
+            let (is_initial, is_vector) = (self.initial.contains_key(&id), param.shape().len() == 1);
+            if is_initial || is_vector {
+                footprint.private += bytes(DType::F32);
+            } else if !tuned.contains(&id) {
+                footprint.mapped += bytes(self.stored(id));
+            }
+            // A vector of the checkpoint has been counted: it is a copy, trained or not.
+            if tuned.contains(&id) && (is_initial || !is_vector) {
+                footprint.private += bytes(self.tuned_type_in(id, precision));
             }
         }
         footprint
@@ -125,8 +141,10 @@ impl Store {
         if let Some(private) = self.private.get(&id) {
             return private.weight();
         }
-        let checkpoint = self.checkpoint.as_ref().expect("a parameter is private or mapped");
-        let tensor = checkpoint.find(param.name()).expect("`open` found every parameter");
+        if let Some(values) = self.initial.get(&id) {
+            return WeightRef::f32(values, param.rows(), param.cols());
+        }
+        let tensor = self.mapped().find(param.name()).expect("`open` found every parameter");
         tensor.weight(param.rows(), param.cols()).expect("`open` checked every parameter")
     }
 
@@ -135,7 +153,27 @@ impl Store {
     /// # Panics
     /// If the parameter is a matrix that is not kept as f32.
     pub fn vector(&self, id: ParamId) -> &[f32] {
-        self.private[&id].as_f32().expect("vectors lie as f32")
+        match self.private.get(&id) {
+            Some(private) => private.as_f32().expect("vectors lie as f32"),
+            None => &self.initial[&id],
+        }
+    }
+
+    /// What a parameter was before anything was written to it. A matrix of the checkpoint is read through its mapping, at
+    /// no cost in memory of our own.
+    pub fn anchor(&self, id: ParamId) -> Arc<dyn Anchor> {
+        let param = &self.params[id];
+        let (rows, cols) = (param.rows(), param.cols());
+        if let Some(values) = self.initial.get(&id) {
+            return Arc::new(Kept { values: Arc::clone(values), rows, cols });
+        }
+        let (checkpoint, name) = (self.mapped(), param.name().to_owned());
+        if param.shape().len() == 2 {
+            return Arc::new(Mapped { checkpoint: Arc::clone(checkpoint), name, rows, cols });
+        }
+        let tensor = checkpoint.find(&name).expect("`open` found every parameter");
+        let values = tensor.values(param.shape()).expect("`open` checked every parameter");
+        Arc::new(Kept { values: values.into(), rows, cols })
     }
 
     /// Has `change(row, values)` write every row of the parameter over, rows in any order and on many threads, and keeps
@@ -182,13 +220,21 @@ impl Store {
     /// # Errors
     /// [`WeightsError::Changed`] naming the first that is not.
     pub fn check_unchanged(&self) -> Result<(), WeightsError> {
-        self.checkpoint.as_ref().map_or(Ok(()), Checkpoint::check_unchanged)
+        self.checkpoint().map_or(Ok(()), Checkpoint::check_unchanged)
     }
 
-    /// A private copy of the parameter as the checkpoint has it.
+    /// The checkpoint that a parameter lies in which is not in memory.
+    fn mapped(&self) -> &Arc<Checkpoint> {
+        self.checkpoint.as_ref().expect("a parameter is in memory or mapped")
+    }
+
+    /// A private copy of the parameter as it began.
     fn copy(&self, id: ParamId) -> Result<Private, WeightsError> {
-        let checkpoint = self.checkpoint.as_ref().expect("a parameter is private or mapped");
-        let tensor = checkpoint.find(self.params[id].name()).expect("`open` found every parameter");
+        let param = &self.params[id];
+        if let Some(values) = self.initial.get(&id) {
+            return Ok(Private::from_f32((param.rows(), param.cols()), values.to_vec()));
+        }
+        let tensor = self.mapped().find(param.name()).expect("`open` found every parameter");
         let mut private = self.empty(id);
         private.fill(self.stored(id), |first, piece| tensor.read(first, piece))?;
         Ok(private)
@@ -200,16 +246,24 @@ impl Store {
         Private::zeros((param.rows(), param.cols()), param.shape().len() == 1, self.tuned_type(id))
     }
 
-    /// The type in which the checkpoint has the parameter.
+    /// The type in which the checkpoint has the parameter; f32 for those that are in none.
     fn stored(&self, id: ParamId) -> DType {
-        let Some(checkpoint) = &self.checkpoint else { return DType::F32 };
-        let tensor = checkpoint.find(self.params[id].name()).expect("`open` found every parameter");
+        if self.initial.contains_key(&id) {
+            return DType::F32;
+        }
+        let tensor = self.mapped().find(self.params[id].name()).expect("`open` found every parameter");
         tensor.dtype().computed().expect("`open` checked every parameter")
     }
 
     fn tuned_type_in(&self, id: ParamId, precision: Precision) -> DType {
         precision.keeps(self.stored(id))
     }
+}
+
+/// What a parameter begins with, as many values as it has.
+fn checked(param: &Param, values: Vec<f32>) -> Arc<[f32]> {
+    assert_eq!(values.len(), param.elements(), "values of {:?} {:?}", param.name(), param.shape());
+    values.into()
 }
 
 #[cfg(test)]

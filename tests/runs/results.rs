@@ -92,6 +92,41 @@ fn what_is_exported_scores_what_the_report_says() {
 }
 
 #[test]
+fn adapters_are_exported_alone_or_folded_into_their_model() {
+    let (bench, _) = bench();
+    let report = bench.finished("lora", &["--set", "tune.scope=lora"]);
+    let (run, model) = (bench.path("lora"), bench.path("model"));
+    let made = |arguments: &[&str], out: &str| {
+        let made = zofo(arguments).args(["--json"]).arg(bench.path(out)).output().expect("zofo");
+        assert_eq!(json(&made)["weights_sha256"], report["weights_sha256"], "{made:?}");
+    };
+    let text = |path: &std::path::Path| path.to_str().expect("a path of letters").to_owned();
+    let (run, base, journal) = (text(&run), text(&model), text(&run.join("journal.zofo")));
+    made(&["export", &run], "lora-adapters");
+    made(&["replay", "--model", &base, "--journal", &journal], "lora-replayed");
+    made(&["export", "--merge", &run], "lora-merged");
+    made(&["replay", "--merge", "--model", &base, "--journal", &journal], "lora-merged-again");
+    let read = |file: &str| fs::read(bench.path(file)).expect("a file");
+    for (one, other) in [("adapters", "replayed"), ("merged", "merged-again")] {
+        let name = if one == "merged" { "model" } else { "adapter_model" };
+        let file = |of| read(&format!("lora-{of}/{name}.safetensors"));
+        assert_eq!(file(one), file(other), "{other}");
+    }
+    let config: Value = serde_json::from_slice(&read("lora-adapters/adapter_config.json")).expect("JSON");
+    let said = ["r", "lora_alpha", "target_modules", "base_model_name_or_path"].map(|field| &config[field]);
+    assert_eq!(serde_json::json!(said), serde_json::json!([8, 16, ["q_proj", "v_proj"], base]));
+
+    let mut evaluate = zofo(&["evaluate", "--json", "--task", "sst2", "--model"]);
+    evaluate.arg(bench.path("lora-merged")).arg("--data").arg(bench.path("valid.jsonl"));
+    let merged = json(&evaluate.output().expect("zofo"));
+    let difference = merged["loss"].as_f64().expect("a loss") - report["final"]["loss"].as_f64().expect("a loss");
+    // Two f32 engines: the same sums in another order.
+    assert!(difference.abs() <= 1e-5, "{merged} and {}", report["final"]);
+    let adapters = zofo(&["inspect", "--json"]).arg(bench.path("lora-adapters")).output().expect("zofo");
+    fails(&adapters, 1, &["lora-adapters holds adapters, not a model", "zofo export --merge"]);
+}
+
+#[test]
 fn a_plan_says_what_a_step_takes() {
     let (bench, _) = bench();
     let mut plan = zofo(&["plan", "--json"]);

@@ -6,7 +6,7 @@ use half::bf16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
-use crate::harness::{Bench, bench, copy, digest, json, zofo};
+use crate::harness::{Bench, bench, copy, digest, fails, json, zofo};
 
 /// The demo's model in bf16.
 fn in_bf16(bench: &Bench) -> String {
@@ -77,6 +77,26 @@ fn every_precision_goes_on_and_replays_to_its_own_bits() {
 }
 
 #[test]
+fn adapters_of_a_16_bit_model_have_the_same_bits_in_every_precision_and_are_all_that_is_kept() {
+    let (bench, _) = bench();
+    let model = in_bf16(bench);
+    let [f32, native] = ["f32", "native"].map(|precision| {
+        let (set, output) = (format!("precision={precision:?}"), format!("adapters-in-{precision}"));
+        let lora = ["--set", "tune.scope=lora", "--set", "tune.rank=2", "--set", &model, "--set", &set];
+        of_every_kind(&output, &bench.path("model-bf16"), &lora)
+    });
+    assert_eq!(f32, native);
+    let bytes = fs::read(bench.path("adapters-in-native/last/weights.safetensors")).expect("a snapshot");
+    let snapshot = SafeTensors::deserialize(&bytes).expect("tensors");
+    for (name, tensor) in snapshot.iter() {
+        assert!(name.contains(".lora_") && tensor.dtype() == Dtype::F32, "{name}");
+    }
+    let other =
+        ["--resume", "--set", &model, "--set", "precision=native", "--set", "tune.scope=lora", "--set", "tune.rank=3"];
+    fails(&bench.train("adapters-in-native", &other).output().expect("zofo"), 2, &["tune.rank was 2, is 3"]);
+}
+
+#[test]
 fn every_estimator_and_optimizer_goes_on_and_replays() {
     let (bench, expected) = bench();
     let model = bench.path("model");
@@ -87,6 +107,8 @@ fn every_estimator_and_optimizer_goes_on_and_replays() {
         ("accuracy", &["train.objective=\"accuracy\"", "optimizer.epsilon=0.1"]),
         ("by-fzoo", &["optimizer.name=\"fzoo\""]),
         ("one-block", &["tune.scope=\"layers\"", "tune.layers=[0]"]),
+        ("by-adapters", &["tune.scope=\"lora\"", "tune.targets=[\"q_proj\",\"down_proj\"]"]),
+        ("by-adapters-slopes", &["tune.scope=\"lora\"", "optimizer.estimator=\"slope\""]),
     ] {
         let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
         assert_ne!(&of_every_kind(output, &model, &settings), expected, "{output} is another run");

@@ -62,6 +62,14 @@ pub fn read(config: &Config) -> Result<(ArchSpec, Names), ModelError> {
     Ok((spec, family.names))
 }
 
+/// What the names of a family's tensors begin with but for those of its heads: the base model's name in the classes of
+/// `transformers`.
+pub(super) fn prefix(family: &str) -> Option<&'static str> {
+    let names = FAMILIES.iter().find(|known| known.name == family)?.names;
+    let (_, tokens) = names.iter().find(|(slot, _)| *slot == Slot::TokenEmbedding)?;
+    tokens.split_once('.').map(|(prefix, _)| prefix)
+}
+
 /// Blocks of the deepest model that is read.
 const MAX_LAYERS: usize = 4096;
 

@@ -213,7 +213,7 @@ impl Export {
         tensors: &[TensorPlan],
         mut fill: impl FnMut(usize, &mut TensorSink<'_>) -> Result<(), WeightsError>,
     ) -> Result<(), WeightsError> {
-        let shards = self.shards(tensors);
+        let shards = shards(tensors, self.shard_bytes);
         if let [all] = &shards[..] {
             return self.shard("model.safetensors", tensors, all, &mut fill);
         }
@@ -228,26 +228,18 @@ impl Export {
         self.write_json("model.safetensors.index.json", &index)
     }
 
-    /// The tensors of each file, by their place in `tensors`.
-    fn shards(&self, tensors: &[TensorPlan]) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..tensors.len()).collect();
-        order.sort_by_key(|&index| &tensors[index].name);
-        let distinct = order.windows(2).all(|pair| tensors[pair[0]].name != tensors[pair[1]].name);
-        assert!(distinct, "two tensors of one name");
-        let (mut shards, mut size) = (vec![Vec::new()], 0);
-        for index in order {
-            let bytes = tensors[index].bytes();
-            if size > 0 && size + bytes > self.shard_bytes {
-                shards.push(Vec::new());
-                size = 0;
-            }
-            size += bytes;
-            shards.last_mut().expect("it starts with one").push(index);
-        }
-        for shard in &mut shards {
-            shard.sort_by_key(|&index| std::cmp::Reverse(tensors[index].dtype.bits()));
-        }
-        shards
+    /// Writes all `tensors` to the one file `name`, in the order and by the `fill` of [`Export::safetensors`].
+    ///
+    /// # Errors
+    /// As [`Export::safetensors`].
+    pub fn safetensors_file(
+        &mut self,
+        name: &str,
+        tensors: &[TensorPlan],
+        mut fill: impl FnMut(usize, &mut TensorSink<'_>) -> Result<(), WeightsError>,
+    ) -> Result<(), WeightsError> {
+        let all = shards(tensors, u64::MAX).concat();
+        self.shard(name, tensors, &all, &mut fill)
     }
 
     fn shard(
@@ -307,6 +299,28 @@ impl Drop for Export {
             let _ = fs::remove_dir_all(partial);
         }
     }
+}
+
+/// The tensors of each file of at most `limit` bytes (a larger tensor has one of its own), by their place in `tensors`.
+fn shards(tensors: &[TensorPlan], limit: u64) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by_key(|&index| &tensors[index].name);
+    let distinct = order.windows(2).all(|pair| tensors[pair[0]].name != tensors[pair[1]].name);
+    assert!(distinct, "two tensors of one name");
+    let (mut shards, mut size) = (vec![Vec::new()], 0);
+    for index in order {
+        let bytes = tensors[index].bytes();
+        if size > 0 && bytes > limit.saturating_sub(size) {
+            shards.push(Vec::new());
+            size = 0;
+        }
+        size += bytes;
+        shards.last_mut().expect("it starts with one").push(index);
+    }
+    for shard in &mut shards {
+        shard.sort_by_key(|&index| std::cmp::Reverse(tensors[index].dtype.bits()));
+    }
+    shards
 }
 
 /// What a file with these tensors one after the other begins with: the length of its header, and the header, padded so

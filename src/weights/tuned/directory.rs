@@ -1,4 +1,4 @@
-//! The base with its tuned tensors as a directory that Hugging Face's libraries load.
+//! The base with its tuned tensors, or with adapters folded in, as a directory that Hugging Face's libraries load.
 
 use std::{
     fs::File,
@@ -8,10 +8,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{bytes, digest, plan};
+use super::{bytes, digest, merge::merged_rows, plan};
 use crate::{
     direction::ParamId,
-    weights::{Checkpoint, Export, Precision, Store, Tensor, TensorPlan, WeightsError},
+    weights::{Adapter, Checkpoint, Export, Lora, Precision, Store, StoredType, Tensor, TensorPlan, WeightsError},
 };
 
 /// Bytes of the largest configuration that is read, as for a model that is opened.
@@ -30,43 +30,89 @@ const MAX_CONFIG: u64 = 1 << 22;
 /// # Panics
 /// If `store` has no checkpoint, or none of the tuned parameters.
 pub fn export(store: &Store, tuned: &[ParamId], source: &Path, target: &Path) -> Result<[u8; 32], WeightsError> {
+    let origin = |base: &Checkpoint, tensor: Tensor<'_>| {
+        let id = match store.params().find(tensor.name()) {
+            Some(id) => Some(id).filter(|id| tuned.contains(id)),
+            None => tuned.iter().copied().find(|&id| is_second_name(store, id, base, tensor)),
+        };
+        id.map_or(Origin::Base, Origin::Tuned)
+    };
+    let wanted: Vec<_> = tuned.iter().map(|&id| (id, Origin::Tuned(id))).collect();
+    write(store, (source, target), &wanted, origin, store.precision() != Precision::Native)?;
+    Ok(digest(store, tuned))
+}
+
+/// Writes the model in `source`, which `store` was opened from, with the adapters of `lora` folded into their matrices, to
+/// the directory `target`, which is new or empty. Those matrices are F32; all else is as in [`export()`]. Answers the
+/// [`digest`] of the adapters.
+///
+/// # Errors
+/// As [`export()`].
+///
+/// # Panics
+/// If `store` has no checkpoint.
+pub fn export_merged(store: &Store, lora: &Lora, source: &Path, target: &Path) -> Result<[u8; 32], WeightsError> {
+    let wanted: Vec<_> = lora.adapters.iter().map(|it| (it.weight, Origin::Merged(*it, lora.scale()))).collect();
+    let origin = |_: &Checkpoint, tensor: Tensor<'_>| {
+        let id = store.params().find(tensor.name());
+        wanted.iter().find(|(weight, _)| Some(*weight) == id).map_or(Origin::Base, |(_, origin)| *origin)
+    };
+    write(store, (source, target), &wanted, origin, true)?;
+    Ok(digest(store, &lora.params().collect::<Vec<_>>()))
+}
+
+/// Where the values of an exported tensor come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Origin {
+    /// The base, as they are there.
+    Base,
+    /// A tuned parameter.
+    Tuned(ParamId),
+    /// A matrix of the base, and its adapter with its scale.
+    Merged(Adapter, f32),
+}
+
+/// Writes the tensors of the base, each from where `origin` says, and what stands beside them. What is `wanted` must be
+/// among those origins.
+fn write(
+    store: &Store,
+    (source, target): (&Path, &Path),
+    wanted: &[(ParamId, Origin)],
+    origin: impl Fn(&Checkpoint, Tensor<'_>) -> Origin,
+    as_f32: bool,
+) -> Result<(), WeightsError> {
     let checkpoint = store.checkpoint().expect("what is exported was opened from a directory");
     let mut export = Export::create(target, source)?;
-    let (plans, origins): (Vec<_>, Vec<_>) =
-        checkpoint.tensors().map(|tensor| planned(store, tuned, checkpoint, tensor)).unzip();
-    for &id in tuned {
-        assert!(origins.contains(&Some(id)), "no tensor {:?} in the checkpoint", store.params()[id].name());
+    let planned = |tensor: Tensor<'_>| {
+        let (name, origin) = (tensor.name().to_owned(), origin(checkpoint, tensor));
+        let plan = match origin {
+            Origin::Base => TensorPlan { name, dtype: tensor.dtype(), shape: tensor.shape().to_vec() },
+            Origin::Tuned(id) => TensorPlan { name, ..plan(store, id) },
+            Origin::Merged(..) => TensorPlan { name, dtype: StoredType::F32, shape: tensor.shape().to_vec() },
+        };
+        (plan, origin)
+    };
+    let (plans, origins): (Vec<_>, Vec<_>) = checkpoint.tensors().map(planned).unzip();
+    for (id, origin) in wanted {
+        assert!(origins.contains(origin), "no tensor {:?} in the checkpoint", store.params()[*id].name());
     }
     export.safetensors(&plans, |index, sink| match origins[index] {
-        Some(id) => bytes(store, id, |block| sink.put(block)),
-        None => sink.put(checkpoint.tensor(&plans[index].name)?.bytes()),
-    })?;
-    match store.precision() {
-        Precision::Native => drop(export.copy_file(source, "config.json")?),
-        Precision::F32 | Precision::Split => {
-            export.write_json("config.json", &in_f32(&source.join("config.json"))?)?;
+        Origin::Base => sink.put(checkpoint.tensor(&plans[index].name)?.bytes()),
+        Origin::Tuned(id) => bytes(store, id, |block| sink.put(block)),
+        Origin::Merged(adapter, scale) => {
+            merged_rows(store, &adapter, scale, |row| sink.put(bytemuck::cast_slice(row)))
         }
+    })?;
+    if as_f32 {
+        export.write_json("config.json", &in_f32(&source.join("config.json"))?)?;
+    } else {
+        export.copy_file(source, "config.json")?;
     }
     export.copy_companions(source)?;
-    let digest = digest(store, tuned);
     // What was copied was the base that was opened.
     checkpoint.check_unchanged()?;
     export.finish()?;
-    Ok(digest)
-}
-
-/// How a tensor of the base is written, and the tuned parameter whose values it gets.
-fn planned(store: &Store, tuned: &[ParamId], base: &Checkpoint, tensor: Tensor<'_>) -> (TensorPlan, Option<ParamId>) {
-    let origin = match store.params().find(tensor.name()) {
-        Some(id) => Some(id).filter(|id| tuned.contains(id)),
-        None => tuned.iter().copied().find(|&id| is_second_name(store, id, base, tensor)),
-    };
-    let name = tensor.name().to_owned();
-    let plan = match origin {
-        Some(id) => TensorPlan { name, ..plan(store, id) },
-        None => TensorPlan { name, dtype: tensor.dtype(), shape: tensor.shape().to_vec() },
-    };
-    (plan, origin)
+    Ok(())
 }
 
 /// Whether a tensor that is no parameter is the tuned parameter under a second name, as old checkpoints store a tied

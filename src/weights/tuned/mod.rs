@@ -1,7 +1,8 @@
 //! What training made of a model: its digest, snapshots to resume from, and directories that other programs load.
 //!
 //! *What it is.* [`digest`] names a state of the tuned tensors; [`write()`] and [`read`] keep one, with whatever an
-//! optimizer carries, in a file; [`export`] makes a Hugging Face directory of the base and the tuned tensors.
+//! optimizer carries, in a file; [`export()`] makes a Hugging Face directory of the base and the tuned tensors,
+//! [`export_merged`] one of the base and adapters folded in, [`export_adapter`] one of adapters alone.
 //!
 //! *What it is not.* It does not know which tensors are tuned, nor why: callers name them. An export is read by other
 //! programs, a snapshot only by the run that wrote it.
@@ -10,12 +11,15 @@
 //! ([`Store::tuned_type`]), so that nothing is rounded; the digest depends on names, types, shapes and values, not on
 //! whether a tensor has been written to yet. A snapshot is read whole and as it was written, or not at all.
 
+mod adapter;
 mod directory;
+mod merge;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use directory::export;
+pub use adapter::export_adapter;
+pub use directory::{export, export_merged};
 pub use snapshot::{Snapshot, StateTensor, StateValues, facts, read, write};
 
 use std::convert::Infallible;

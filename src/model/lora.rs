@@ -1,0 +1,159 @@
+//! Which layers of a model have low-rank adapters, and how `transformers` and PEFT name them.
+//!
+//! *What it is.* [`Model::adapt`] puts adapters beside linear layers of blocks; what an adapter is, and its values, are for
+//! [`crate::weights`]. Their parameters come after all others of the table, in the order of the forward pass.
+//!
+//! *What it is not.* Heads and embeddings have no adapters. *What must stay true*: an adapter's parameters are named by the
+//! module that `transformers` has, however the checkpoint spells it, so that the same run names the same noise.
+
+use super::{AdapterPart, AdapterProblem, BlockParts, Head, Model, ModelError, Parts, ProjectionParts, families};
+use crate::{
+    direction::{ParamId, ParamTable, Stored},
+    weights::Lora,
+};
+
+/// The names of modules in the class that `transformers` makes of a model.
+struct Modules<'a> {
+    params: &'a ParamTable,
+    /// What the names of the base model's tensors begin with, in the spelling of a model with a head.
+    prefix: Option<&'static str>,
+    is_bare: bool,
+}
+
+impl Model {
+    /// Puts an adapter of this rank beside each linear layer of a block whose module's name ends with one of `targets`,
+    /// whole words between dots; beside the query and value projections if there are none. Answers the adapters'
+    /// parameters, in ascending order. The model computes what it computed until they are written to.
+    ///
+    /// # Errors
+    /// [`ModelError::Adapter`] if a target is the end of no name, or the rank or scale cannot be.
+    ///
+    /// # Panics
+    /// If the model has adapters.
+    pub fn adapt(
+        &mut self,
+        rank: usize,
+        alpha: f64,
+        targets: Option<&[String]>,
+        seed: u64,
+    ) -> Result<Vec<ParamId>, ModelError> {
+        assert!(self.lora.is_none(), "a model is adapted once");
+        let Model { spec, parts, store, .. } = self;
+        let params = store.params().clone();
+        let modules = Modules {
+            params: &params,
+            prefix: families::prefix(spec.family),
+            is_bare: matches!(spec.head, Head::None),
+        };
+        let targets = targets.map_or_else(|| modules.queries_and_values(parts), <[String]>::to_vec);
+        let is_target = |module: &str| targets.iter().any(|target| ends_with(module, target));
+        let layers: Vec<(ParamId, Stored, String)> = parts
+            .blocks
+            .iter()
+            .flat_map(BlockParts::linears)
+            .map(|part| (part.weight, part.stored, modules.name(part.weight)))
+            .collect();
+        known(&targets, layers.iter().map(|(.., module)| &**module))?;
+        for (weight, stored, module) in layers.iter().filter(|(.., module)| is_target(module)) {
+            let inputs = match stored {
+                Stored::OutIn => params[*weight].cols(),
+                Stored::InOut => params[*weight].rows(),
+            };
+            if !(1..=inputs).contains(&rank) {
+                return Err(AdapterProblem::Rank { found: rank, layer: module.clone(), inputs }.into());
+            }
+        }
+
+        let task = match spec.head {
+            Head::CausalLm { .. } => Some("CAUSAL_LM"),
+            Head::Classifier { .. } => Some("SEQ_CLS"),
+            Head::MaskedLm { .. } | Head::None => None,
+        };
+        let mut lora = Lora { rank, alpha, modules: Vec::new(), task, adapters: Vec::new() };
+        if !(lora.scale().is_normal() && lora.scale() > 0.0) {
+            return Err(AdapterProblem::Scale { alpha, rank }.into());
+        }
+        // PEFT would put an adapter, of which it finds no values, beside a head's layer of that name.
+        if modules.outside_blocks(parts).iter().any(|module| is_target(module)) {
+            lora.modules.extend(layers.iter().map(|(.., module)| module).filter(|module| is_target(module)).cloned());
+        } else {
+            lora.modules.clone_from(&targets);
+        }
+        for part in parts.blocks.iter_mut().flat_map(BlockParts::linears_mut) {
+            let module = modules.name(part.weight);
+            if is_target(&module) {
+                let adapter = store.adapt((part.weight, part.stored), &module, rank, seed);
+                part.adapter = Some(AdapterPart { a: adapter.a, b: adapter.b, rank });
+                lora.adapters.push(adapter);
+            }
+        }
+        let ids = lora.params().collect();
+        self.lora = Some(lora);
+        Ok(ids)
+    }
+
+    /// Its adapters, if it has any.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    /// The parameters that it has without adapters.
+    pub fn base_params(&self) -> impl Iterator<Item = ParamId> {
+        let first = self.lora.as_ref().and_then(|lora| lora.params().next());
+        self.store.params().iter().map(|(id, _)| id).filter(move |&id| first.is_none_or(|first| id < first))
+    }
+}
+
+impl Modules<'_> {
+    /// The module that holds a weight.
+    fn name(&self, weight: ParamId) -> String {
+        let name = self.params[weight].name();
+        let name = name.strip_suffix(".weight").unwrap_or(name);
+        let Some(prefix) = self.prefix else { return name.to_owned() };
+        // Checkpoints of a bare model lack the first part of their names, that of a head before it has it.
+        let bare = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
+        if self.is_bare { bare.to_owned() } else { format!("{prefix}.{bare}") }
+    }
+
+    /// The last words of the layers that are adapted unless others are named (Hu et al., 2021, section 4.2).
+    fn queries_and_values(&self, parts: &Parts) -> Vec<String> {
+        let last = |weight| self.name(weight).rsplit('.').next().unwrap_or_default().to_owned();
+        match parts.blocks.first().map(|block| block.projections) {
+            Some(ProjectionParts::Split([queries, _, values])) => [queries, values].map(|it| last(it.weight)).to_vec(),
+            Some(ProjectionParts::Fused(part)) => vec![last(part.weight)],
+            None => Vec::new(),
+        }
+    }
+
+    /// The names of the linear layers outside the blocks.
+    fn outside_blocks(&self, parts: &Parts) -> Vec<&str> {
+        let head = parts.head.into_iter().flat_map(|head| [head.dense, Some(head.last)]);
+        let layers = [parts.project_in, parts.project_out].into_iter().chain(head).flatten();
+        layers.map(|part| self.params[part.weight].name()).map(|it| it.strip_suffix(".weight").unwrap_or(it)).collect()
+    }
+}
+
+/// Whether the words between dots that `module` consists of end with those of `target`.
+fn ends_with(module: &str, target: &str) -> bool {
+    module.strip_suffix(target).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// Refuses a target that is the end of no module's name.
+fn known<'m>(targets: &[String], modules: impl Iterator<Item = &'m str> + Clone) -> Result<(), AdapterProblem> {
+    let Some(found) = targets.iter().find(|target| !modules.clone().any(|module| ends_with(module, target))) else {
+        return Ok(());
+    };
+    let mut layers: Vec<&str> = Vec::new();
+    for module in modules {
+        let last = module.rsplit('.').next().unwrap_or_default();
+        if !layers.contains(&last) {
+            layers.push(last);
+        }
+    }
+    let nearest = layers.iter().min_by_key(|layer| strsim::levenshtein(found, layer)).copied().unwrap_or_default();
+    Err(AdapterProblem::Target {
+        found: found.clone(),
+        nearest: nearest.to_owned(),
+        layers: layers.into_iter().map(str::to_owned).collect(),
+    })
+}

@@ -1,0 +1,78 @@
+//! Models with adapters that do something, and the same for the f64 reference.
+
+use std::path::Path;
+
+use super::reference::{Role as Part, golden::Weights};
+use crate::{
+    direction::{DirectionSet, ParamId, Stored, materialize},
+    model::{Model, Slot},
+    noise::{Law, NoiseKey, Role},
+    weights::Adapter,
+};
+
+/// The model in `dir` with adapters beside `targets` whose `A` and `B` are both noise of `seed`.
+///
+/// # Panics
+/// If there is none, or it cannot have them.
+pub fn adapted(dir: &Path, rank: usize, alpha: f64, targets: Option<&[&str]>, seed: u64) -> Model {
+    let mut model = Model::open(dir).unwrap_or_else(|error| panic!("{error}"));
+    let targets = targets.map(|targets| targets.iter().map(|&target| target.to_owned()).collect::<Vec<_>>());
+    let ids = model.adapt(rank, alpha, targets.as_deref(), seed).unwrap_or_else(|error| panic!("{error}"));
+    for id in ids {
+        let noise = NoiseKey::new(seed, 1, Role::Init, 0).tensor(model.store().params()[id].noise_name());
+        let moved = |row: usize, values: &mut [f32]| {
+            for (col, value) in values.iter_mut().enumerate() {
+                *value += 0.1 * noise.at(Law::Gaussian, row as u64, col);
+            }
+        };
+        model.store_mut().update_rows(id, NoiseKey::new(0, 0, Role::Rounding, 0), moved).expect("a private copy");
+    }
+    model
+}
+
+/// The values of an adapter's parameter at `θ + t·z`, in f64.
+fn factor(model: &Model, id: ParamId, along: &DirectionSet, t: f64) -> Vec<f64> {
+    let (weight, param) = (model.store().weight(id), &model.store().params()[id]);
+    let stored: Vec<f32> = (0..param.elements()).map(|i| weight.at(i / param.cols(), i % param.cols())).collect();
+    let mut values: Vec<f64> = stored.iter().map(|&value| f64::from(value)).collect();
+    if let Some(direction) = along.get(id) {
+        let z = materialize::direction(direction, param, &stored);
+        values.iter_mut().zip(z).for_each(|(value, z)| *value += t * f64::from(z));
+    }
+    values
+}
+
+/// The tensor of a slot at `θ + t·z`, adapters folded in: what a [`super::reference::Source`] of the adapted model
+/// answers, of which `weights` are the base.
+///
+/// # Panics
+/// If the slot has no such tensor.
+pub fn merged(
+    model: &Model,
+    weights: &Weights,
+    (along, t): (&DirectionSet, f64),
+    (slot, layer, part): (Slot, usize, Part),
+) -> Vec<f64> {
+    let mut values = weights.values(slot, layer, part);
+    let params = model.store().params();
+    let id = params.find(&weights.name(slot, layer, part)).expect("a parameter of the model");
+    if let Some(direction) = along.get(id) {
+        let stored: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        let z = materialize::direction(direction, &params[id], &stored);
+        values.iter_mut().zip(z).for_each(|(value, z)| *value += t * f64::from(z));
+    }
+    let Some(lora) = model.lora() else { return values };
+    let Some(Adapter { stored, a, b, .. }) = lora.adapters.iter().find(|adapter| adapter.weight == id).copied() else {
+        return values;
+    };
+    let (inputs, outputs, scale) = (params[a].cols(), params[b].rows(), f64::from(lora.scale()));
+    let [a, b] = [a, b].map(|id| factor(model, id, along, t));
+    for (at, value) in values.iter_mut().enumerate() {
+        let (output, input) = match stored {
+            Stored::OutIn => (at / inputs, at % inputs),
+            Stored::InOut => (at % outputs, at / outputs),
+        };
+        *value += scale * (0..lora.rank).map(|r| b[output * lora.rank + r] * a[r * inputs + input]).sum::<f64>();
+    }
+    values
+}
