@@ -26,7 +26,7 @@ use zofo::{
     model::Model,
     noise::{Law, NoiseKey, Role},
     objective::{Criterion, Examples, Labelled, Minimised, losses},
-    optim::Oracle,
+    optim::{Oracle, Space},
     simd::Isa,
     task::{Encoded, Encoder, Style, Task, read_rows},
     text::Tokenizer,

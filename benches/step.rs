@@ -19,7 +19,7 @@ use zofo::{
     model::Model,
     noise::{Law, NoiseKey, Role},
     objective::{Labelled, losses, slopes},
-    optim::Oracle,
+    optim::{Oracle, Space},
     simd::Isa,
     train::{Resident, Tuned},
 };

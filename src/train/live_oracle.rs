@@ -220,7 +220,7 @@ mod tests {
         for objective in [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier] {
             let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, Isa::fastest());
             let (key, law) = (NoiseKey::new(1, 2, Role::Dense, 3), Law::Gaussian);
-            let noise = oracle.trainable().iter().map(|&id| (id, Direction::Dense { key, law }));
+            let noise = oracle.tuned.trainable().iter().map(|&id| (id, Direction::Dense { key, law }));
             let along = [Arc::new(DirectionSet::new(noise)), Arc::default()];
             let batch = oracle.draw(Pool::Train, None).expect("a batch");
             let (losses, slopes) = oracle.slopes(batch, &along).expect("slopes");
@@ -250,17 +250,17 @@ mod tests {
     #[test]
     fn probing_writes_nothing_and_a_commit_moves_what_it_names() {
         let mut oracle = oracle("qwen2", Objective::Options, Criterion::Loss, Isa::fastest());
-        let ids = oracle.trainable()[..1].to_vec();
-        let values: Arc<[f32]> = vec![1.0; oracle.params()[ids[0]].elements()].into();
+        let ids = oracle.tuned.trainable()[..1].to_vec();
+        let values: Arc<[f32]> = vec![1.0; oracle.tuned.params()[ids[0]].elements()].into();
         let set = Arc::new(DirectionSet::new([(ids[0], Direction::Explicit(values))]));
-        let before = oracle.inspect(ids[0]).at(3, 2);
+        let before = oracle.tuned.inspect(ids[0]).at(3, 2);
         let batch = oracle.draw(Pool::Train, None).expect("a batch");
         let probes = [Displacement::default(), Displacement::along(&set, 0.5)];
         let losses = oracle.losses(batch, &probes).expect("losses");
         assert_ne!(losses[0].total, losses[1].total);
-        assert_eq!(oracle.inspect(ids[0]).at(3, 2), before);
+        assert_eq!(oracle.tuned.inspect(ids[0]).at(3, 2), before);
         let report = oracle.commit(&probes[1]).expect("an update");
-        assert_eq!(oracle.inspect(ids[0]).at(3, 2), before + 0.5);
+        assert_eq!(oracle.tuned.inspect(ids[0]).at(3, 2), before + 0.5);
         assert!(report.update_rms > 0.0);
         assert_eq!(oracle.losses(batch, &probes[..1]).expect("losses")[0], losses[1]);
     }
@@ -269,9 +269,9 @@ mod tests {
     fn an_accuracy_is_counted_in_examples_and_has_no_slopes() {
         for objective in [Objective::Options, Objective::LabelWords, Objective::Classifier] {
             let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Accuracy, Isa::fastest());
-            let ids = oracle.trainable().to_vec();
+            let ids = oracle.tuned.trainable().to_vec();
             let along = |id| {
-                let elements = oracle.params()[id].elements();
+                let elements = oracle.tuned.params()[id].elements();
                 let values: Arc<[f32]> = (0..elements).map(|i| ((i * 37 % 11) as f32 - 5.0) * 0.05).collect();
                 (id, Direction::Explicit(values))
             };
@@ -292,8 +292,8 @@ mod tests {
     #[test]
     fn a_model_that_is_not_finite_is_neither_right_nor_wrong() {
         let mut oracle = oracle("llama", Objective::Options, Criterion::Accuracy, Isa::fastest());
-        let id = oracle.trainable()[0];
-        let values: Arc<[f32]> = vec![f32::MAX; oracle.params()[id].elements()].into();
+        let id = oracle.tuned.trainable()[0];
+        let values: Arc<[f32]> = vec![f32::MAX; oracle.tuned.params()[id].elements()].into();
         let set = Arc::new(DirectionSet::new([(id, Direction::Explicit(values))]));
         let batch = oracle.draw(Pool::Train, None).expect("a batch");
         let losses = oracle.losses(batch, &[Displacement::along(&set, f32::MAX)]).expect("losses");

@@ -93,11 +93,14 @@ pub(super) fn write(dir: &Path, tuned: &Tuned, optimizer: &mut dyn Optimizer, st
     optimizer.visit_state(&mut save);
     save.facts.insert(STEP.to_owned(), step.to_string());
     save.facts.insert(DRAWS.to_owned(), tuned.draws().to_string());
-    let tensor = |(name, values): &(String, Arc<[f32]>)| {
-        let tensor = StateTensor { shape: vec![values.len()], values: StateValues::F32(Cow::Borrowed(values)) };
-        (name.clone(), tensor)
-    };
-    let state: Vec<_> = save.tensors.iter().map(tensor).collect();
+    let state: Vec<(String, StateTensor<'_>)> = save
+        .tensors
+        .iter()
+        .map(|(name, values)| {
+            let shape = vec![values.len()];
+            (name.clone(), StateTensor { shape, values: StateValues::F32(Cow::Borrowed(values)) })
+        })
+        .collect();
     tuned::write(&dir.join(FILE), tuned.model().store(), tuned.trainable(), &save.facts, &state)?;
     Ok(())
 }

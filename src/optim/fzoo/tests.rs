@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     direction::Coefficients,
+    optim::Space,
     testing::{
         record::Recording,
         worlds::{Dual, Facts, World, uniform},
@@ -57,7 +58,7 @@ fn every_weight_moves_by_the_coefficients_up_to_sign() {
     let mut oracle = Recording::new(bowl(1.0, 0.0));
     let mut fzoo = ENTRY.build(&"lr = 1\nqueries = 2".parse().expect("TOML")).expect("options of the test");
     fzoo.step(&mut oracle, Clock { seed: 3, step: 0, steps: 1 }).expect("a finite loss");
-    let id = oracle.trainable()[0];
+    let id = oracle.inner.trainable()[0];
     let [a, b] = [0, 1].map(|term: usize| oracle.updates[0].terms[term].coefficients.of(id).abs());
     for (after, before) in oracle.inner.values()[0].iter().zip(bowl(1.0, 0.0).values()[0].iter()) {
         let moved = (after - before).abs();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     direction::{Direction, DirectionSet, ParamId, materialize},
+    optim::Space,
     testing::{
         assert_same_bits,
         record::Recording,
