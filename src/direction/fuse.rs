@@ -137,8 +137,8 @@ impl PanelSource for Change<'_> {
             let present = rows.len().saturating_sub(offset).min(own);
             if present > 0 {
                 let rows = rows.start + offset..rows.start + offset + present;
-                let (own, depth) = (rows.clone(), depth.clone());
-                simd.vectorize(FillPanel { weight, direction, rows: own, depth: depth.clone(), z: &mut *z });
+                let depth = depth.clone();
+                simd.vectorize(FillPanel { weight, direction, rows: rows.clone(), depth: depth.clone(), z: &mut *z });
                 if let Some(mask) = direction.mask {
                     mask.clear(simd, rows, depth, z);
                 }

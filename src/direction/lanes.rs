@@ -47,8 +47,8 @@ impl<'a> Moves<'a> {
     /// What `lanes` add to parameter `id`.
     ///
     /// # Panics
-    /// If what a direction holds has not the parameter's shape; if one is scaled twice or masked twice, or a low-rank one
-    /// at all.
+    /// If what a direction holds has not the parameter's shape; if one is scaled or masked twice, or low-rank and scaled
+    /// or masked.
     pub fn of(lanes: &'a [Displacement], id: ParamId, param: &Param) -> Self {
         let mut merged: Vec<(&Arc<super::DirectionSet>, &Direction, Vec<f32>)> = Vec::new();
         for (lane, displacement) in lanes.iter().enumerate() {

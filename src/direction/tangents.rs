@@ -29,8 +29,8 @@ impl<'a> Tangents<'a> {
     /// How parameter `id` changes along each of `sets`.
     ///
     /// # Panics
-    /// If what a direction holds has not the parameter's shape; if one is scaled twice or masked twice, or a low-rank one
-    /// at all.
+    /// If what a direction holds has not the parameter's shape; if one is scaled or masked twice, or low-rank and scaled
+    /// or masked.
     pub fn of(sets: impl IntoIterator<Item = &'a DirectionSet>, id: ParamId, param: &Param) -> Self {
         let change = |set: &'a DirectionSet| set.get(id).map(|direction| Part::of(direction, param));
         Tangents { changes: sets.into_iter().map(change).collect() }

@@ -238,9 +238,11 @@ proptest! {
         let (w, bias, still) = (table.add("w", &[rows, cols]), table.add("b", &[cols]), table.add("s", &[cols]));
         let (of_w, of_bias) = (elementwise(rows, cols, seed), elementwise(1, cols, seed ^ 9));
         let sets = of_w.into_iter().zip(of_bias).map(|(z, b)| Arc::new(DirectionSet::new([(w, z), (bias, b)])));
-        let mut lanes: Vec<_> = sets.map(|set| Displacement::along(&set, -0.25)).collect();
+        // A positive scale: −0 + 0.25 · +0 is +0, so that a masked element shows whether it was left alone.
+        let mut lanes: Vec<_> = sets.map(|set| Displacement::along(&set, 0.25)).collect();
         // One more lane with all terms, one of which has its own coefficients.
         let mut all = Displacement { terms: lanes.iter().flat_map(|lane| lane.terms.clone()).collect() };
+        all.terms.iter_mut().for_each(|term| term.coefficients = Coefficients::One(-0.125));
         all.terms[1].coefficients = Coefficients::PerParam([(w, own), (still, 1.0)].into());
         prop_assert!(all.moves(w) && all.moves(bias) && !all.moves(still));
         lanes.push(all);
@@ -277,7 +279,8 @@ proptest! {
                     on_threads(threads, || {
                         moves.gather(&cx, weight, &ids, MatMut::new(&mut gathered, lanes.len() * rows, cols));
                     });
-                    let reversed: Vec<f32> = expected.iter().flat_map(|values| values.rchunks(cols).flatten().copied()).collect();
+                    let reversed: Vec<f32> =
+                        expected.iter().flat_map(|values| values.rchunks(cols).flatten().copied()).collect();
                     assert_same_bits(&gathered, &reversed, format_args!("{isa}, gathered"));
                     for layout in [Stored::OutIn, Stored::InOut] {
                         let (k, n) = if layout == Stored::OutIn { (cols, rows) } else { (rows, cols) };
@@ -396,8 +399,9 @@ proptest! {
     ) {
         let mut table = ParamTable::new();
         let (id, count) = (table.add("w", &[5, 37]), 5 * 37);
-        let held = Arc::new(Held { values: values(count, seed ^ 1).iter().map(|&w| f16::from_f32(w)).collect(), rows: 5, cols: 37 });
-        let (stored, anchor) = (values(count, seed), held.weight().clone());
+        let held = values(count, seed ^ 1).iter().map(|&w| f16::from_f32(w)).collect();
+        let held = Arc::new(Held { values: held, rows: 5, cols: 37 });
+        let (stored, anchor) = (values(count, seed), held.weight());
         let set = Arc::new(DirectionSet::new([(id, Direction::Drift(held.clone()))]));
         let lanes = [Displacement::along(&set, gamma - 1.0)];
         let moves = Moves::of(&lanes, id, &table[id]);
@@ -418,10 +422,10 @@ proptest! {
     }
 }
 
-fn part_of_a_matrix(direction: Direction) {
+fn part_of_a_matrix(direction: &Direction) {
     let mut table = ParamTable::new();
     let id = table.add("layer.weight", &[2, 40]);
-    Part::of(&direction, &table[id]);
+    Part::of(direction, &table[id]);
 }
 
 fn masked(of: Direction) -> Direction {
@@ -435,29 +439,29 @@ fn scaled(of: Direction) -> Direction {
 #[test]
 #[should_panic(expected = "the direction of \"layer.weight\" is masked twice")]
 fn a_direction_that_is_masked_twice_is_refused() {
-    part_of_a_matrix(masked(scaled(masked(Direction::Weights))));
+    part_of_a_matrix(&masked(scaled(masked(Direction::Weights))));
 }
 
 #[test]
 #[should_panic(expected = "the direction of \"layer.weight\" is scaled twice")]
 fn a_direction_that_is_scaled_twice_is_refused() {
-    part_of_a_matrix(scaled(scaled(Direction::Weights)));
+    part_of_a_matrix(&scaled(scaled(Direction::Weights)));
 }
 
 #[test]
 #[should_panic(expected = "the low-rank direction of \"layer.weight\" is scaled or masked")]
 fn a_masked_low_rank_direction_is_refused() {
-    part_of_a_matrix(masked(Direction::LowRank { left: [].into(), right: [].into(), rank: 0 }));
+    part_of_a_matrix(&masked(Direction::LowRank { left: [].into(), right: [].into(), rank: 0 }));
 }
 
 #[test]
 #[should_panic(expected = "a mask of [2, 40] over 3 words")]
 fn a_mask_without_a_word_of_its_own_for_each_row_is_refused() {
-    part_of_a_matrix(Direction::Masked { of: Box::new(Direction::Weights), mask: vec![7; 3].into() });
+    part_of_a_matrix(&Direction::Masked { of: Box::new(Direction::Weights), mask: vec![7; 3].into() });
 }
 
 #[test]
 #[should_panic(expected = "the anchor of \"layer.weight\" has not its rows and columns")]
 fn an_anchor_of_another_shape_is_refused() {
-    part_of_a_matrix(Direction::Drift(Arc::new(Held { values: vec![f16::ONE; 80], rows: 40, cols: 2 })));
+    part_of_a_matrix(&Direction::Drift(Arc::new(Held { values: vec![f16::ONE; 80], rows: 40, cols: 2 })));
 }

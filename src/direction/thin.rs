@@ -32,8 +32,8 @@ impl<'a> Part<'a> {
     /// A parameter's direction.
     ///
     /// # Panics
-    /// If values, factors, a scale, a mask or an anchor have not the parameter's shape; if a direction is scaled twice or
-    /// masked twice, or a low-rank one at all.
+    /// If what the direction holds has not the parameter's shape; if it is scaled or masked twice, or low-rank and scaled
+    /// or masked.
     pub(super) fn of(direction: &'a Direction, param: &Param) -> Self {
         let (rows, cols) = (param.rows(), param.cols());
         let (mut of, mut scale, mut mask) = (direction, None, None);
