@@ -239,6 +239,13 @@ pub(super) fn text(report: &Value) -> String {
             lines.push(format!("{name:10} {}{step}", score(&report[key])));
         }
     }
+    let rounding = number(&report["rounding_per_update"]);
+    if rounding > 1.0 {
+        lines.push(format!(
+            "warning    rounding changed the weights {rounding:.1} times as much as updates: \
+             with precision = \"f32\" nothing is rounded"
+        ));
+    }
     lines.push(format!("weights    {}", report["weights_sha256"].as_str().unwrap_or_default()));
     lines.join("\n")
 }

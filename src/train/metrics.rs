@@ -52,6 +52,21 @@ pub struct Metrics {
     path: PathBuf,
     file: File,
     elapsed: f64,
+    changes: Changes,
+}
+
+/// Sums of mean squares over steps.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changes {
+    updates: f64,
+    rounding: f64,
+}
+
+impl Changes {
+    fn add(&mut self, update_rms: f64, rounding_rms: f64) {
+        self.updates += update_rms * update_rms;
+        self.rounding += rounding_rms * rounding_rms;
+    }
 }
 
 impl Metrics {
@@ -66,11 +81,16 @@ impl Metrics {
             step: u64,
             #[serde(default)]
             elapsed: f64,
+            #[serde(default)]
+            update_rms: f64,
+            #[serde(default)]
+            rounding_rms: f64,
         }
         let write_failed = |source| TrainError::Write { path: path.to_owned(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(write_failed)?;
         let (mut lines, mut line, mut kept, mut elapsed) = (BufReader::new(&file), Vec::new(), 0, 0.0);
+        let mut changes = Changes::default();
         loop {
             line.clear();
             let read = lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
@@ -79,14 +99,21 @@ impl Metrics {
             let Some(known) = kept_line.filter(|_| line.ends_with(b"\n")) else { break };
             kept += line.len() as u64;
             elapsed = known.elapsed;
+            changes.add(known.update_rms, known.rounding_rms);
         }
         file.set_len(kept).and_then(|()| file.seek(SeekFrom::Start(kept))).map_err(write_failed)?;
-        Ok(Metrics { path: path.to_owned(), file, elapsed })
+        Ok(Metrics { path: path.to_owned(), file, elapsed, changes })
     }
 
     /// How long the run had taken by the last line that was kept.
     pub fn elapsed(&self) -> f64 {
         self.elapsed
+    }
+
+    /// What rounding changed of the weights over what updates did, root mean squares over all steps; 0 before the first.
+    pub fn rounding_per_update(&self) -> f64 {
+        let Changes { updates, rounding } = self.changes;
+        if updates > 0.0 { (rounding / updates).sqrt() } else { 0.0 }
     }
 
     /// Writes the line of a step.
@@ -96,6 +123,7 @@ impl Metrics {
     pub fn append(&mut self, step: &StepMetrics) -> Result<(), TrainError> {
         let mut line = serde_json::to_vec(step).expect("numbers and names");
         line.push(b'\n');
+        self.changes.add(step.update_rms, step.rounding_rms);
         self.file.write_all(&line).map_err(|source| TrainError::Write { path: self.path.clone(), source })
     }
 }
@@ -145,6 +173,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("metrics.jsonl");
         let mut file = Metrics::open(&path, 0).expect("new");
+        (1..=4).for_each(|step| file.append(&metrics(step)).expect("room"));
+        assert_eq!(file.rounding_per_update(), 0.0, "no update was rounded");
+        file.append(&StepMetrics { rounding_rms: 4e-7, ..metrics(5) }).expect("room");
+        // Five updates of 1e-7 and one rounding of 4e-7: √(16/5), in f64.
+        assert!((file.rounding_per_update() - 3.2_f64.sqrt()).abs() < 1e-12);
+        drop(file);
+        let again = Metrics::open(&path, 5).expect("readable");
+        assert!((again.rounding_per_update() - 3.2_f64.sqrt()).abs() < 1e-12);
+        let mut file = Metrics::open(&path, 0).expect("readable");
         (1..=4).for_each(|step| file.append(&metrics(step)).expect("room"));
         drop(file);
         let whole = fs::read(&path).expect("there");

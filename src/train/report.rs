@@ -30,6 +30,9 @@ pub struct Report {
     pub seconds: f64,
     /// The most memory that the last process of the run held.
     pub peak_rss_bytes: u64,
+    /// How much more rounding changed the weights than updates did, root mean squares over steps; 0 where they are stored
+    /// exactly. Above 1 a run walks at random more than it learns.
+    pub rounding_per_update: f64,
     /// The size of the journal.
     pub journal_bytes: u64,
     /// The digest of the last step's tuned tensors.

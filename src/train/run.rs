@@ -316,6 +316,7 @@ impl<'r> Run<'r> {
             last,
             seconds: self.elapsed(),
             peak_rss_bytes: Resident::measure().peak,
+            rounding_per_update: self.metrics.rounding_per_update(),
             journal_bytes: self.journal.bytes(),
             weights_sha256,
         };

@@ -105,6 +105,8 @@ fn every_estimator_and_optimizer_goes_on_and_replays() {
         ("one-sided", &["optimizer.estimator=\"one-sided\"", "optimizer.aggregate=\"least-squares\""]),
         ("strict-bf16", &["profile=\"strict-bf16\""]),
         ("accuracy", &["train.objective=\"accuracy\"", "optimizer.epsilon=0.1"]),
+        ("by-momentum", &["optimizer.rule=\"momentum\"", "optimizer.lr=4e-4"]),
+        ("by-adam", &["optimizer.rule=\"adam\"", "optimizer.lr=1e-3"]),
         ("by-fzoo", &["optimizer.name=\"fzoo\""]),
         ("one-block", &["tune.scope=\"layers\"", "tune.layers=[0]"]),
         ("by-adapters", &["tune.scope=\"lora\"", "tune.targets=[\"q_proj\",\"down_proj\"]"]),
