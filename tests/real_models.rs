@@ -16,7 +16,7 @@ use zofo::{
     simd::Isa,
     tensor::MatRef,
     testing::{
-        adapters::adapted,
+        adapters::{adapted, saved_bare},
         assert_same_bits,
         reference::golden::{self, Golden},
     },
@@ -188,6 +188,11 @@ fn peft_loads_adapters_that_were_exported_bit_for_bit_and_computes_our_logits_as
         check(&golden::directory(name), 96, None);
     }
     check(&golden::directory("gpt2"), 96, Some(&["c_attn", "c_proj", "c_fc"]));
+    for (name, prefix) in [("gpt2", "transformer."), ("bert-mlm", "bert."), ("roberta-cls", "roberta.")] {
+        let bare = tempfile::tempdir().expect("a directory");
+        saved_bare(&golden::directory(name), prefix, bare.path());
+        check(bare.path(), 96, None);
+    }
     // Heads have layers of this name.
     for name in ["bert-mlm", "bert-cls", "roberta-mlm", "roberta-cls"] {
         check(&golden::directory(name), 96, Some(&["query", "dense"]));

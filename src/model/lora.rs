@@ -66,6 +66,10 @@ impl Model {
             },
             task: task(&spec.head),
             adapters: Vec::new(),
+            kept_beside: match spec.head {
+                Head::Classifier { .. } => modules.classifier(),
+                _ => Vec::new(),
+            },
         };
         if !(lora.scale().is_normal() && lora.scale() > 0.0) {
             return Err(AdapterProblem::Scale { alpha, rank }.into());
@@ -114,6 +118,11 @@ impl Modules<'_> {
             Some(ProjectionParts::Fused(part)) => vec![last(part.weight)],
             None => Vec::new(),
         }
+    }
+
+    /// The parameters of the module that PEFT takes for trained wherever the task is to classify sequences.
+    fn classifier(&self) -> Vec<ParamId> {
+        self.params.iter().filter(|(_, param)| param.name().starts_with("classifier.")).map(|(id, _)| id).collect()
     }
 
     /// The names of the linear layers outside the blocks.
