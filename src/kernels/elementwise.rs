@@ -311,9 +311,8 @@ mod tests {
             assert_same_bits(&data, &expected, label);
             let x: Vec<f32> = (0..4 * 4).map(|i| i as f32).collect();
             axpy_rows(cx, 2.0, MatRef::with_stride(&x, 4, 3, 4), MatMut::with_stride(&mut data, 4, 3, 5));
-            let expected: Vec<f32> = (0..18)
-                .map(|i| if i % 5 < 3 { row[i % 5] + 2.0 * (i / 5 * 4 + i % 5) as f32 } else { 1.0 })
-                .collect();
+            let expected: Vec<f32> =
+                (0..18).map(|i| if i % 5 < 3 { row[i % 5] + 2.0 * (i / 5 * 4 + i % 5) as f32 } else { 1.0 }).collect();
             assert_same_bits(&data, &expected, label);
         });
     }
