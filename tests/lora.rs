@@ -15,7 +15,7 @@ use zofo::{
     simd::Isa,
     testing::{
         THREAD_COUNTS,
-        adapters::{adapted, merged},
+        adapters::{adapted, merged, saved_bare},
         assert_same_bits, directional_derivative, on_threads,
         reference::{
             self,
@@ -309,11 +309,40 @@ fn adapters_are_named_by_the_modules_of_transformers_and_heads_have_none() {
         let names: Vec<&str> = ids.iter().map(|&id| model.store().params()[id].name()).collect();
         assert_eq!(names[..2], [format!("{expected}.lora_A.weight"), format!("{expected}.lora_B.weight")], "{name}");
     }
+    for (name, kept) in [("llama", 0), ("bert-mlm", 0), ("bert-cls", 2), ("roberta-cls", 4)] {
+        let model = adapted(&directory(name), 2, 4.0, None, 1);
+        assert_eq!(
+            model.lora().expect("adapters").kept_beside.len(),
+            kept,
+            "{name}: weights and biases of a classifier"
+        );
+    }
     for (name, outside) in [("bert-mlm", "cls."), ("roberta-cls", "classifier."), ("bert-cls", "bert.pooler.")] {
         let model = adapted(&directory(name), 2, 4.0, Some(&["dense"]), 1);
         let lora = model.lora().expect("adapters");
         assert_eq!(lora.modules.len(), 3 * model.spec().layers, "{name}: a head has a layer of that name");
         assert!(lora.modules.iter().all(|module| !module.starts_with(outside)), "{name}: {:?}", lora.modules);
+    }
+}
+
+#[test]
+fn a_checkpoint_without_the_first_part_of_its_names_has_the_same_adapters() {
+    for (name, prefix) in [("gpt2", "transformer."), ("bert-mlm", "bert."), ("roberta-cls", "roberta.")] {
+        let scratch = tempfile::tempdir().expect("a directory");
+        saved_bare(&directory(name), prefix, scratch.path());
+        let whole = Case::whole(name);
+        let bare = adapted(scratch.path(), 3, 6.0, Some(layers(name)), 5);
+        let tokens = bare.parts().tokens;
+        assert!(!bare.store().params()[tokens].name().starts_with(prefix), "{name}");
+        let names = |model: &Model| -> Vec<String> {
+            let factors = model.lora().expect("adapters").params();
+            factors.map(|id| model.store().params()[id].name().to_owned()).collect()
+        };
+        assert_eq!(names(&bare), names(&whole.model), "{name}");
+        assert_eq!(bare.lora().expect("adapters").modules, whole.model.lora().expect("adapters").modules, "{name}");
+        let lanes = [Displacement::default()];
+        let found = logits(&bare, &context(), &whole.batch(), &lanes);
+        assert_same_bits(&found[0], &whole.logits(&context(), &lanes)[0], name);
     }
 }
 

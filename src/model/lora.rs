@@ -6,7 +6,9 @@
 //! *What it is not.* Heads and embeddings have no adapters. *What must stay true*: an adapter's parameters are named by the
 //! module that `transformers` has, however the checkpoint spells it, so that the same run names the same noise.
 
-use super::{AdapterPart, AdapterProblem, BlockParts, Head, Model, ModelError, Parts, ProjectionParts, families};
+use super::{
+    AdapterPart, AdapterProblem, BlockParts, Head, LinearPart, Model, ModelError, Parts, ProjectionParts, families,
+};
 use crate::{
     direction::{ParamId, ParamTable, Stored},
     weights::Lora,
@@ -47,37 +49,30 @@ impl Model {
         };
         let targets = targets.map_or_else(|| modules.queries_and_values(parts), <[String]>::to_vec);
         let is_target = |module: &str| targets.iter().any(|target| ends_with(module, target));
-        let layers: Vec<(ParamId, Stored, String)> = parts
-            .blocks
-            .iter()
-            .flat_map(BlockParts::linears)
-            .map(|part| (part.weight, part.stored, modules.name(part.weight)))
-            .collect();
-        known(&targets, layers.iter().map(|(.., module)| &**module))?;
-        for (weight, stored, module) in layers.iter().filter(|(.., module)| is_target(module)) {
-            let inputs = match stored {
-                Stored::OutIn => params[*weight].cols(),
-                Stored::InOut => params[*weight].rows(),
-            };
-            if !(1..=inputs).contains(&rank) {
-                return Err(AdapterProblem::Rank { found: rank, layer: module.clone(), inputs }.into());
-            }
-        }
+        let layers = parts.blocks.iter().flat_map(BlockParts::linears).map(|part| (part, modules.name(part.weight)));
+        let (chosen, others): (Vec<_>, Vec<_>) = layers.partition(|(_, module)| is_target(module));
+        check_targets(&targets, chosen.iter().chain(&others).map(|(_, module)| &**module))?;
+        check_rank(rank, &params, &chosen)?;
 
-        let task = match spec.head {
-            Head::CausalLm { .. } => Some("CAUSAL_LM"),
-            Head::Classifier { .. } => Some("SEQ_CLS"),
-            Head::MaskedLm { .. } | Head::None => None,
+        // PEFT would put an adapter, of which it finds no values, beside a head's layer of that name.
+        let is_ambiguous = modules.outside_blocks(parts).iter().any(|module| is_target(module));
+        let mut lora = Lora {
+            rank,
+            alpha,
+            modules: if is_ambiguous {
+                chosen.into_iter().map(|(_, module)| module).collect()
+            } else {
+                targets.clone()
+            },
+            task: task(&spec.head),
+            adapters: Vec::new(),
+            kept_beside: match spec.head {
+                Head::Classifier { .. } => modules.classifier(),
+                _ => Vec::new(),
+            },
         };
-        let mut lora = Lora { rank, alpha, modules: Vec::new(), task, adapters: Vec::new() };
         if !(lora.scale().is_normal() && lora.scale() > 0.0) {
             return Err(AdapterProblem::Scale { alpha, rank }.into());
-        }
-        // PEFT would put an adapter, of which it finds no values, beside a head's layer of that name.
-        if modules.outside_blocks(parts).iter().any(|module| is_target(module)) {
-            lora.modules.extend(layers.iter().map(|(.., module)| module).filter(|module| is_target(module)).cloned());
-        } else {
-            lora.modules.clone_from(&targets);
         }
         for part in parts.blocks.iter_mut().flat_map(BlockParts::linears_mut) {
             let module = modules.name(part.weight);
@@ -125,6 +120,11 @@ impl Modules<'_> {
         }
     }
 
+    /// The parameters of the module that PEFT takes for trained wherever the task is to classify sequences.
+    fn classifier(&self) -> Vec<ParamId> {
+        self.params.iter().filter(|(_, param)| param.name().starts_with("classifier.")).map(|(id, _)| id).collect()
+    }
+
     /// The names of the linear layers outside the blocks.
     fn outside_blocks(&self, parts: &Parts) -> Vec<&str> {
         let head = parts.head.into_iter().flat_map(|head| [head.dense, Some(head.last)]);
@@ -138,8 +138,32 @@ fn ends_with(module: &str, target: &str) -> bool {
     module.strip_suffix(target).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
+/// What PEFT calls what a model with this head is for.
+fn task(head: &Head) -> Option<&'static str> {
+    match head {
+        Head::CausalLm { .. } => Some("CAUSAL_LM"),
+        Head::Classifier { .. } => Some("SEQ_CLS"),
+        Head::MaskedLm { .. } | Head::None => None,
+    }
+}
+
+/// Refuses a rank of 0, and one beyond the inputs of a layer.
+fn check_rank(rank: usize, params: &ParamTable, layers: &[(LinearPart, String)]) -> Result<(), AdapterProblem> {
+    for (part, module) in layers {
+        let weight = &params[part.weight];
+        let inputs = match part.stored {
+            Stored::OutIn => weight.cols(),
+            Stored::InOut => weight.rows(),
+        };
+        if !(1..=inputs).contains(&rank) {
+            return Err(AdapterProblem::Rank { found: rank, layer: module.clone(), inputs });
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a target that is the end of no module's name.
-fn known<'m>(targets: &[String], modules: impl Iterator<Item = &'m str> + Clone) -> Result<(), AdapterProblem> {
+fn check_targets<'m>(targets: &[String], modules: impl Iterator<Item = &'m str> + Clone) -> Result<(), AdapterProblem> {
     let Some(found) = targets.iter().find(|target| !modules.clone().any(|module| ends_with(module, target))) else {
         return Ok(());
     };

@@ -1,6 +1,8 @@
 //! Models with adapters that do something, and the same for the f64 reference.
 
-use std::path::Path;
+use std::{fs, path::Path};
+
+use safetensors::SafeTensors;
 
 use super::reference::{Role as Part, golden::Weights};
 use crate::{
@@ -28,6 +30,21 @@ pub fn adapted(dir: &Path, rank: usize, alpha: f64, targets: Option<&[&str]>, se
         model.store_mut().update_rows(id, NoiseKey::new(0, 0, Role::Rounding, 0), moved).expect("a private copy");
     }
     model
+}
+
+/// Writes the golden checkpoint in `dir` to `target` as bare models are saved: names without their first part, `prefix`.
+///
+/// # Panics
+/// If a file cannot be read or written.
+pub fn saved_bare(dir: &Path, prefix: &str, target: &Path) {
+    fs::create_dir_all(target).expect("a directory");
+    fs::copy(dir.join("config.json"), target.join("config.json")).expect("a configuration");
+    let bytes = fs::read(dir.join("model.safetensors")).expect("weights");
+    let tensors = SafeTensors::deserialize(&bytes).expect("tensors");
+    let bare = tensors.iter().map(|(name, tensor)| (name.strip_prefix(prefix).unwrap_or(name).to_owned(), tensor));
+    // `transformers` asks what wrote a file.
+    let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
+    safetensors::serialize_to_file(bare, metadata, &target.join("model.safetensors")).expect("a file");
 }
 
 /// The values of an adapter's parameter at `θ + t·z`, in f64.

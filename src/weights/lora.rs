@@ -29,6 +29,8 @@ pub struct Lora {
     pub task: Option<&'static str>,
     /// One for each adapted layer, in the order of the forward pass.
     pub adapters: Vec<Adapter>,
+    /// Parameters of the base that PEFT wants to find with the adapters of this task: those of a classifier.
+    pub kept_beside: Vec<ParamId>,
 }
 
 /// The adapter of one matrix.

@@ -37,13 +37,23 @@ fn checkpoint() -> TempDir {
 /// The checkpoint with adapters of rank 2 beside both matrices.
 fn open(dir: &Path) -> (Store, Lora) {
     let mut params = ParamTable::new();
-    let [w, v, _] = PARAMS.map(|(name, shape)| params.add(name, shape));
+    let [w, v, norm] = PARAMS.map(|(name, shape)| params.add(name, shape));
     let mut store = Store::open(Checkpoint::open(dir).expect("a checkpoint"), params).expect("a store");
     let adapters = vec![
         store.adapt((w, Stored::OutIn), "transformer.h.0.w", 2, 1),
         store.adapt((v, Stored::InOut), "transformer.h.0.v", 2, 1),
     ];
-    (store, Lora { rank: 2, alpha: 3.0, modules: vec!["w".to_owned(), "v".to_owned()], task: None, adapters })
+    (
+        store,
+        Lora {
+            rank: 2,
+            alpha: 3.0,
+            modules: vec!["w".to_owned(), "v".to_owned()],
+            task: None,
+            adapters,
+            kept_beside: vec![norm],
+        },
+    )
 }
 
 fn key() -> NoiseKey {
@@ -201,7 +211,9 @@ fn a_directory_of_adapters_has_what_peft_reads() {
         assert_eq!(config, expected);
         let bytes = fs::read(target.join("adapter_model.safetensors")).expect("a file");
         let tensors = SafeTensors::deserialize(&bytes).expect("tensors");
-        assert_eq!(tensors.len(), 4);
+        assert_eq!(tensors.len(), 5);
+        let beside = tensors.tensor("base_model.model.norm.weight").expect("a tensor");
+        assert_eq!((beside.dtype(), beside.shape()), (Dtype::F32, &[5][..]));
         for (id, name) in lora.params().zip(["w.lora_A", "w.lora_B", "v.lora_A", "v.lora_B"]) {
             let tensor = tensors.tensor(&format!("base_model.model.transformer.h.0.{name}.weight")).expect("a tensor");
             assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, store.params()[id].shape()));

@@ -23,7 +23,7 @@ const PREFIX: &str = "base_model.model.";
 /// [`WeightsError`] naming the file: a target that may not be written, a full disk, a base that changed underneath.
 pub fn export_adapter(store: &Store, lora: &Lora, base: &Path, target: &Path) -> Result<[u8; 32], WeightsError> {
     let mut export = Export::create(target, base)?;
-    let params: Vec<ParamId> = lora.params().collect();
+    let params: Vec<ParamId> = lora.params().chain(lora.kept_beside.iter().copied()).collect();
     let planned = |&id: &ParamId| {
         let plan = plan(store, id);
         TensorPlan { name: format!("{PREFIX}{}", plan.name), ..plan }
@@ -36,7 +36,7 @@ pub fn export_adapter(store: &Store, lora: &Lora, base: &Path, target: &Path) ->
     // What they were trained beside is the base that is named.
     store.check_unchanged()?;
     export.finish()?;
-    Ok(digest(store, &params))
+    Ok(digest(store, &lora.params().collect::<Vec<_>>()))
 }
 
 /// The fields of PEFT's `LoraConfig`, those that are its defaults included where they decide what is computed.

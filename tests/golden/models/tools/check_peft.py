@@ -6,7 +6,8 @@
 
 ANSWERS has `input_ids` [B, T] and `logits` (f32: [B, T, V], or [B, C] for a classifier), zofo's with adapters. Checked are
 
-- the base is found by the path in adapter_config.json; adapters stand in exactly the layers of the file, bit for bit;
+- the base is found by the path in adapter_config.json; adapters stand in exactly the layers of the file, bit for bit, and
+  with them what PEFT keeps beside (a classifier);
 - logits agree within 1e-4, or 1e-5 of the largest, with PEFT and with the merged model: all add in f32, each in its order.
 """
 import json, sys
@@ -36,7 +37,7 @@ def difference(model, what):
 
 model = PeftModel.from_pretrained(load(base), adapter).eval()
 file = load_file(f"{adapter}/adapter_model.safetensors")
-state = {k: v for k, v in get_peft_model_state_dict(model).items() if "lora_" in k}
+state = get_peft_model_state_dict(model)
 assert state.keys() == file.keys(), f"only on one side: {sorted(state.keys() ^ file.keys())}"
 changed = [k for k, v in file.items() if not torch.equal(state[k], v)]
 assert not changed, f"loading changed {changed}"
@@ -44,5 +45,5 @@ plain = difference(load(merged), "merged")
 with model.disable_adapter(), torch.no_grad():
     moved = (model(input_ids=answers["input_ids"]).logits - answers["logits"]).abs().max().item()
 assert moved > 1e-2, f"the adapters change logits by {moved} only"
-print(f"{name}: {len(file)} factors bit for bit; logits within {difference(model, 'PEFT'):.2e} by PEFT, "
+print(f"{name}: {len(file)} tensors bit for bit; logits within {difference(model, 'PEFT'):.2e} by PEFT, "
       f"{plain:.2e} merged; without adapters {moved:.2f} away")
