@@ -112,8 +112,8 @@ impl Case {
     /// lr = 0.32 s √D₀ / n and s falling from 1 to 0: while D > D₀ / 4 it falls by (0.205 s − 0.102 s²) D₀ / n a step,
     /// 0.068 D₀ / n on average, which uses up 3/4 of D₀ in 11·n steps; twice that.
     ///
-    /// Of a mean: with λ = β/(1 − β) the point z = θ + λ(θ − θ_before) goes by −η ĝ(θ), η = 1/(L(n + 2)), and
-    /// gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ_before)). Summed over K steps as at the head of this file that is
+    /// Of a mean: with λ = β/(1 − β) and θ′ the point before θ, z = θ + λ(θ − θ′) goes by −η ĝ(θ), η = 1/(L(n + 2)), and
+    /// gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ′)). Summed over K steps as at the head of this file that is
     /// `2η Σf ≤ D₀ + 2ηλf₀`, and with μD/2 ≤ f ≤ LD/2 the mean of D is at most L(n + 2 + λ)D₀/(μK): a hundredth, so
     /// that D is above a quarter in at most one step of 25, of which the last is not one.
     fn steps(&self, world: &World) -> u64 {
