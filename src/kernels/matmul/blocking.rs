@@ -7,7 +7,7 @@ use std::ops::Range;
 /// re-read only every 768 steps. On Emerald Rapids tiles ran slower at 256 and 384, no faster at 1024 to 2048.
 const KC: usize = 768;
 
-/// Bytes of packed panels a thread keeps in its own L2 (1 MiB on Zen 4, 2 MiB on Sapphire Rapids). Half and
+/// Bytes of packed panels of one branch a thread keeps in its own L2 (1 MiB on Zen 4, 2 MiB on Sapphire Rapids). Half and
 /// one and a half times as much measured the same on Emerald Rapids.
 const CHUNK_BYTES: usize = 640 << 10;
 
@@ -26,9 +26,10 @@ pub(super) fn longest_depth_block(depth: usize) -> usize {
     depth_blocks(depth).map(|block| block.len()).max().unwrap_or(0)
 }
 
-/// Panels per chunk so that all branches of a chunk, `depth` steps at a time, stay in L2.
-pub(super) fn panels_per_chunk(depth: usize, width: usize, branches: usize) -> usize {
-    let panel_bytes = depth.max(1) * width * branches * size_of::<f32>();
+/// Panels per chunk so that a branch of it, `depth` steps at a time, stays in L2. Branches take turns: each meets its own rows
+/// while the panels of the others wait, so that rows are read as seldom as for a single branch.
+pub(super) fn panels_per_chunk(depth: usize, width: usize) -> usize {
+    let panel_bytes = depth.max(1) * width * size_of::<f32>();
     (CHUNK_BYTES / panel_bytes).max(1)
 }
 
