@@ -11,6 +11,10 @@ const KC: usize = 768;
 /// one and a half times as much measured the same on Emerald Rapids.
 const CHUNK_BYTES: usize = 640 << 10;
 
+/// Branches that have a chunk of [`CHUNK_BYTES`] each; more share as many bytes, or a step of many queries would take
+/// gigabytes.
+const WHOLE_BRANCHES: usize = 8;
+
 /// Below this many multiply-adds waking another thread (about 5 µs) is taken to cost more than it saves; not measured yet.
 const MIN_PARALLEL: usize = 1 << 18;
 
@@ -28,9 +32,9 @@ pub(super) fn longest_depth_block(depth: usize) -> usize {
 
 /// Panels per chunk so that a branch of it, `depth` steps at a time, stays in L2. Branches take turns: each meets its own rows
 /// while the panels of the others wait, so that rows are read as seldom as for a single branch.
-pub(super) fn panels_per_chunk(depth: usize, width: usize) -> usize {
+pub(super) fn panels_per_chunk(depth: usize, width: usize, branches: usize) -> usize {
     let panel_bytes = depth.max(1) * width * size_of::<f32>();
-    (CHUNK_BYTES / panel_bytes).max(1)
+    (CHUNK_BYTES * branches.min(WHOLE_BRANCHES) / (panel_bytes * branches)).max(1)
 }
 
 /// Cuts `rows` into tiles of at most `tallest`, heights differing by at most one: 16 rows are 8 + 8, not 14 + 2.
@@ -73,6 +77,14 @@ mod tests {
             assert!(blocks.iter().all(|b| b.start % super::super::DEPTH_BLOCK == 0 && !b.is_empty()));
             assert_eq!(blocks.into_iter().flatten().collect::<Vec<_>>(), (0..depth).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_chunk_of_few_branches_is_that_of_one_and_many_share_its_bytes() {
+        let panels = |branches| panels_per_chunk(576, 32, branches);
+        assert!(panels(1) > 1 && panels(2) == panels(1) && panels(8) == panels(1));
+        assert!([9, 20, 60].iter().all(|&branches| panels(branches) * branches <= panels(1) * 8 + branches));
+        assert_eq!(panels(20_000), 1);
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl<P: PanelSource> Product<'_, P> {
         let (k, rank) = (source.cols(), tail.map_or(0, |tail| tail.x.cols()));
         let branches = source.branches().max(tail.map_or(1, |tail| tail.groups.len()));
         let longest = blocking::longest_depth_block(k.max(rank));
-        let per_chunk = blocking::panels_per_chunk(longest, shape.width).min(region.panels.len().max(1));
+        let per_chunk = blocking::panels_per_chunk(longest, shape.width, branches).min(region.panels.len().max(1));
         let panel = longest.next_multiple_of(DEPTH_UNROLL) * shape.width;
         let mut scratch = cx.workspace.take::<f32>(per_chunk * branches * panel);
         for first in region.panels.clone().step_by(per_chunk) {

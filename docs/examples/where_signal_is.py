@@ -1,6 +1,6 @@
 """Where in a causal model a zeroth-order step finds signal: gradients and curvature on SST-2, parameter group by group.
 
-    python signal.py MODEL_DIR sst2/train.jsonl        (needs torch and transformers)
+    python where_signal_is.py MODEL_DIR sst2/train.jsonl        (needs torch and transformers)
 
 A step of MeZO along a Gaussian direction of a group lowers the loss by lr |g|^2 and raises it by lr^2 |g_B|^2 tr(H) / 2, where g is the
 gradient, g_B that of a batch of 16 and H the Hessian, all of the group alone. The best learning rate is |g|^2 / (|g_B|^2 tr(H)), and
