@@ -73,36 +73,42 @@ impl<'a> Dense<'a> {
         }
     }
 
-    /// Its row `row`, +0 outside of the mask, where `stored` is that of the weight.
-    pub(super) fn row<'z>(&self, cx: &Context, row: usize, stored: &'z [f32]) -> Cow<'z, [f32]>
+    /// Its rows `rows`, one after the other and +0 outside of the mask, where `stored` are those of the weight.
+    pub(super) fn rows<'z>(&self, cx: &Context, rows: Range<usize>, stored: &'z [f32]) -> Cow<'z, [f32]>
     where
         'a: 'z,
     {
-        let cols = stored.len();
+        let cols = stored.len() / rows.len();
         let made = |make: &dyn Fn(&mut [f32])| {
-            let mut z = vec![0.0; cols];
+            let mut z = vec![0.0; stored.len()];
             make(&mut z);
             Cow::Owned(z)
         };
         let mut z = match self.source {
-            Source::Noise(noise, law) => made(&|z| noise.fill(cx.isa, law, row as u64..row as u64 + 1, 0..cols, z)),
-            Source::Explicit(values) => Cow::Borrowed(values.row(row)),
+            Source::Noise(noise, law) => {
+                let rows = rows.start as u64..rows.end as u64;
+                made(&|z| noise.fill(cx.isa, law, rows.clone(), 0..cols, z))
+            }
+            Source::Explicit(values) => {
+                assert_eq!(values.stride(), cols, "a parameter's direction lies without gaps");
+                Cow::Borrowed(&values.data()[rows.start * cols..rows.end * cols])
+            }
             Source::Weights => Cow::Borrowed(stored),
             Source::Drift(anchor) => made(&|z| {
-                let id = u32::try_from(row).expect("fewer than 2³² rows");
-                embedding::forward(cx, anchor, &[id], 1.0, Store::Write, MatMut::new(z, 1, cols));
+                let ids: Vec<u32> = rows.clone().map(|row| u32::try_from(row).expect("fewer than 2³² rows")).collect();
+                embedding::forward(cx, anchor, &ids, 1.0, Store::Write, MatMut::new(z, rows.len(), cols));
                 z.iter_mut().zip(stored).for_each(|(z, stored)| *z = stored - *z);
             }),
-            Source::Rows(rule) => made(&|z| rule.row(row, 0..cols, z)),
+            Source::Rows(rule) => made(&|z| each_row(&rows, z, |row, z| rule.row(row, 0..cols, z))),
         };
         if self.scale.is_some() || self.mask.is_some() {
-            self.scale_and_mask(row, z.to_mut());
+            each_row(&rows, z.to_mut(), |row, z| self.scale_and_mask(row, z));
         }
         z
     }
 
     /// Scales row `row` of its source's values and sets those outside of the mask to +0.
-    pub(super) fn scale_and_mask(&self, row: usize, z: &mut [f32]) {
+    fn scale_and_mask(&self, row: usize, z: &mut [f32]) {
         if let Some(scale) = self.scale {
             z.iter_mut().zip(scale.row(row)).for_each(|(z, scale)| *z *= scale);
         }
@@ -110,6 +116,12 @@ impl<'a> Dense<'a> {
             mask.outside(row).for_each(|col| z[col] = 0.0);
         }
     }
+}
+
+/// Calls `f(row, values)` for each of the rows that `z` holds.
+fn each_row(rows: &Range<usize>, z: &mut [f32], mut f: impl FnMut(usize, &mut [f32])) {
+    let cols = z.len() / rows.len();
+    rows.clone().zip(z.chunks_exact_mut(cols)).for_each(|(row, z)| f(row, z));
 }
 
 /// Which elements of a weight `[n, k]` take part: one bit an element, row after row, each row starting

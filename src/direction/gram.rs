@@ -1,6 +1,6 @@
 //! Inner products of whole directions, which several probes of one step need to share what they found.
 
-use std::ops::Range;
+use std::borrow::Cow;
 
 use rayon::prelude::*;
 
@@ -53,40 +53,27 @@ pub fn gram(isa: Isa, params: &ParamTable, sets: &[&DirectionSet]) -> Square {
 fn block_products(isa: Isa, param: &Param, present: &[(usize, Part<'_>)], block: usize) -> Vec<f64> {
     let cx = Context::new(isa);
     let rows = block * PANEL_ROWS..param.rows().min((block + 1) * PANEL_ROWS);
-    let directions: Vec<Vec<f32>> = present
+    // What directions along a parameter's own values would read: there are none here.
+    let stored = vec![0.0; rows.len() * param.cols()];
+    let directions: Vec<Cow<'_, [f32]>> = present
         .iter()
-        .map(|(_, part)| {
-            let mut z = vec![0.0; rows.len() * param.cols()];
-            match part {
-                Part::Dense(direction) => block_rows(&cx, param, direction, rows.clone(), &mut z),
-                Part::Thin(Thin { left, right }) => {
-                    let out = MatMut::new(&mut z, rows.len(), param.cols());
-                    product::nt(&cx, left.row_range(rows.clone()), *right, false, out);
-                }
+        .map(|(_, part)| match part {
+            Part::Dense(Dense { source: Source::Weights | Source::Drift(_), .. }) => {
+                panic!("{:?} moves along its own values, which no inner product knows", param.name())
             }
-            z
+            Part::Dense(direction) => direction.rows(&cx, rows.clone(), &stored),
+            Part::Thin(Thin { left, right }) => {
+                let mut z = vec![0.0; stored.len()];
+                let out = MatMut::new(&mut z, rows.len(), param.cols());
+                product::nt(&cx, left.row_range(rows.clone()), *right, false, out);
+                Cow::Owned(z)
+            }
         })
         .collect();
     (0..directions.len())
         .flat_map(|i| (0..=i).map(move |j| (i, j)))
         .map(|(i, j)| dot(&directions[i], &directions[j]))
         .collect()
-}
-
-/// Rows `rows` of a direction with one value per element.
-fn block_rows(cx: &Context, param: &Param, direction: &Dense<'_>, rows: Range<usize>, z: &mut [f32]) {
-    let cols = param.cols();
-    match direction.source {
-        Source::Noise(noise, law) => noise.fill(cx.isa, law, rows.start as u64..rows.end as u64, 0..cols, z),
-        Source::Explicit(values) => {
-            rows.clone().zip(z.chunks_mut(cols)).for_each(|(row, z)| z.copy_from_slice(values.row(row)));
-        }
-        Source::Rows(rule) => rows.clone().zip(z.chunks_mut(cols)).for_each(|(row, z)| rule.row(row, 0..cols, z)),
-        Source::Weights | Source::Drift(_) => {
-            panic!("{:?} moves along its own values, which no inner product knows", param.name())
-        }
-    }
-    rows.zip(z.chunks_mut(cols)).for_each(|(row, z)| direction.scale_and_mask(row, z));
 }
 
 /// `Σ aᵢ·bᵢ` in f64, without fused operations: element `i` in lane `i % 16`, then the lanes in order.

@@ -259,10 +259,13 @@ proptest! {
                 let cx = Context::new(isa).with_profile(profile);
                 for (number, (lane, expected)) in lanes.iter().zip(&expected).enumerate() {
                     let moves = Moves::of(std::slice::from_ref(lane), id, param);
-                    let mut applied = stored.clone();
                     let update = moves.update(&cx);
-                    applied.chunks_mut(cols).enumerate().for_each(|(row, values)| update(row, values));
-                    assert_same_bits(&applied, expected, format_args!("{isa}, lane {number} applied"));
+                    for height in [1, 16] {
+                        let mut applied = stored.clone();
+                        let blocks = applied.chunks_mut(height * cols).enumerate();
+                        blocks.for_each(|(block, values)| update(block * height, values));
+                        assert_same_bits(&applied, expected, format_args!("{isa}, lane {number}, {height} rows at once"));
+                    }
                 }
                 if id == still {
                     continue;

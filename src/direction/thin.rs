@@ -5,7 +5,7 @@
 //! formed (rows of a table, vectors, updates). A matmul forms none: it computes `(x R) Lᵀ`, which differs by roundings
 //! that [`super::materialize`] bounds. Every row of it has the same bits in any company.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     Direction, Param, Stored,
@@ -70,7 +70,7 @@ impl<'a> Part<'a> {
         Part::Dense(Dense { source, scale, mask })
     }
 
-    /// Its rows, one at a time.
+    /// Its rows, some at a time.
     pub(super) fn rows(self) -> PartRows<'a> {
         match self {
             Part::Dense(dense) => PartRows::Dense(dense),
@@ -94,21 +94,31 @@ pub(super) enum PartRows<'a> {
 }
 
 impl<'a> PartRows<'a> {
-    /// Row `row`, where `stored` is that of the weight.
-    pub(super) fn row<'z>(&self, cx: &Context, row: usize, stored: &'z [f32]) -> Cow<'z, [f32]>
+    /// Rows `rows`, one after the other, where `stored` are those of the weight.
+    pub(super) fn block<'z>(&self, cx: &Context, rows: Range<usize>, stored: &'z [f32]) -> Cow<'z, [f32]>
     where
         'a: 'z,
     {
         match self {
-            PartRows::Dense(dense) => dense.row(cx, row, stored),
+            PartRows::Dense(dense) => dense.rows(cx, rows, stored),
             PartRows::Thin { left, columns } => {
                 let mut z = vec![0.0; stored.len()];
-                for (&factor, column) in left.row(row).iter().zip(columns) {
-                    elementwise::axpy(cx, factor, column, &mut z);
+                for (row, z) in rows.clone().zip(z.chunks_exact_mut(stored.len() / rows.len())) {
+                    for (&factor, column) in left.row(row).iter().zip(columns) {
+                        elementwise::axpy(cx, factor, column, z);
+                    }
                 }
                 Cow::Owned(z)
             }
         }
+    }
+
+    /// Row `row` alone.
+    pub(super) fn row<'z>(&self, cx: &Context, row: usize, stored: &'z [f32]) -> Cow<'z, [f32]>
+    where
+        'a: 'z,
+    {
+        self.block(cx, row..row + 1, stored)
     }
 
     /// Which elements take part; `None` if all do.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::rounding;
 use crate::{
-    noise::{BLOCK_COLUMNS, TensorNoise},
+    noise::{BLOCK_COLUMNS, PANEL_ROWS, TensorNoise},
     simd::VIRTUAL_LANES,
     tensor::{DType, WeightRef},
 };
@@ -90,8 +90,8 @@ impl Private {
         }
     }
 
-    /// Has `change(row, values)` write every row over, in any order, and keeps what comes out: as it is, or rounded at
-    /// random by `noise` to the kept type.
+    /// Has `change(first, rows)` write all rows over, some from row `first` on at a time, and keeps what comes out: as it
+    /// is, or rounded at random by `noise` to the kept type.
     pub(super) fn update_rows(&mut self, noise: &TensorNoise, change: impl Fn(usize, &mut [f32]) + Sync) -> Change {
         let cols = self.cols;
         match (&mut self.values, self.kept) {
@@ -139,26 +139,31 @@ fn update<T: Copy + Into<f32> + Send>(
     round: impl Fn(f32, u32) -> T + Sync,
     change: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Change {
-    let rows: Vec<_> = values.chunks_exact_mut(cols).enumerate().collect();
-    let buffers = || (vec![0.0; cols], vec![0; if noise.is_some() { cols } else { 0 }]);
-    let changes: Vec<Change> = rows
+    let blocks: Vec<_> = values.chunks_mut(PANEL_ROWS * cols).enumerate().collect();
+    let buffers = || (vec![0.0; PANEL_ROWS * cols], vec![0; if noise.is_some() { cols } else { 0 }]);
+    let changes: Vec<Vec<Change>> = blocks
         .into_par_iter()
-        .map_init(buffers, |(new, draws), (row, values)| {
+        .map_init(buffers, |(new, draws), (block, values)| {
+            let (first, new) = (block * PANEL_ROWS, &mut new[..values.len()]);
             new.iter_mut().zip(&*values).for_each(|(new, &old)| *new = old.into());
-            change(row, new);
+            change(first, new);
             new.iter_mut().for_each(|new| *new = if new.is_nan() { f32::NAN } else { *new });
-            let mut sum = Change { squares: squared_distance(new, values), rounding_squares: 0.0 };
-            if let Some(noise) = noise {
-                fill_draws(noise, row, draws);
-                values.iter_mut().zip(&*new).zip(&*draws).for_each(|((kept, &new), &draw)| *kept = round(new, draw));
-                sum.rounding_squares = squared_distance(new, values);
-            } else {
-                values.iter_mut().zip(&*new).for_each(|(kept, &new)| *kept = round(new, 0));
-            }
-            sum
+            let rows = new.chunks_exact(cols).zip(values.chunks_exact_mut(cols)).enumerate();
+            rows.map(|(row, (new, values))| {
+                let mut sum = Change { squares: squared_distance(new, values), rounding_squares: 0.0 };
+                if let Some(noise) = noise {
+                    fill_draws(noise, first + row, draws);
+                    values.iter_mut().zip(new).zip(&*draws).for_each(|((kept, &new), &draw)| *kept = round(new, draw));
+                    sum.rounding_squares = squared_distance(new, values);
+                } else {
+                    values.iter_mut().zip(new).for_each(|(kept, &new)| *kept = round(new, 0));
+                }
+                sum
+            })
+            .collect()
         })
         .collect();
-    changes.into_iter().fold(Change::default(), |sum, row| Change {
+    changes.into_iter().flatten().fold(Change::default(), |sum, row| Change {
         squares: sum.squares + row.squares,
         rounding_squares: sum.rounding_squares + row.rounding_squares,
     })

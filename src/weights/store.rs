@@ -176,9 +176,9 @@ impl Store {
         Arc::new(Kept { values: values.into(), rows, cols })
     }
 
-    /// Has `change(row, values)` write every row of the parameter over, rows in any order and on many threads, and keeps
-    /// what comes out in the type of [`Store::tuned_type`]: exactly as f32, else rounded at random by `rounding`. Makes a
-    /// private copy if there is none yet.
+    /// Has `change(first, rows)` write all rows of the parameter over, up to sixteen from row `first` on at a time, in any
+    /// order and on many threads, and keeps what comes out in the type of [`Store::tuned_type`]: exactly as f32, else
+    /// rounded at random by `rounding`. Makes a private copy if there is none yet.
     ///
     /// # Errors
     /// As [`Store::tune`]; nothing has changed then.

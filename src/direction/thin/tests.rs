@@ -60,11 +60,14 @@ proptest! {
                     displaced.iter().flat_map(|values| values.rchunks(cols).flatten().copied()).collect();
                 assert_same_bits(&gathered, &expected, format_args!("{isa}, gathered"));
                 for (lane, expected) in lanes.iter().zip(&displaced) {
-                    let mut applied = stored.clone();
                     let alone = Moves::of(std::slice::from_ref(lane), id, &table[id]);
                     let update = alone.update(&cx);
-                    applied.chunks_mut(cols).enumerate().for_each(|(row, values)| update(row, values));
-                    assert_same_bits(&applied, expected, format_args!("{isa}, applied"));
+                    for height in [1, 16] {
+                        let mut applied = stored.clone();
+                        let blocks = applied.chunks_mut(height * cols).enumerate();
+                        blocks.for_each(|(block, values)| update(block * height, values));
+                        assert_same_bits(&applied, expected, format_args!("{isa}, {height} rows at once"));
+                    }
                     if rows == 1 {
                         assert_same_bits(&alone.values(&cx, &stored)[0], expected, format_args!("{isa}, lent"));
                     }
