@@ -1,11 +1,11 @@
 //! The forward pass of a model of SmolLM2-135M's shape, 16 sequences of 64 tokens, and generation from it.
 //!
 //! `cargo bench --bench forward` measures random weights in f32; `ZOFO_BENCH_MODEL=DIR` measures a checkpoint as it is
-//! stored. `RAYON_NUM_THREADS` sets the threads.
+//! stored, `ZOFO_BENCH_PROFILE=strict-bf16` the other numeric profile. `RAYON_NUM_THREADS` sets the threads.
 //!
-//! Rows take turns, round after round, with the fused multiply-add peak and the read bandwidth of the machine measured
-//! in every round; figures are medians (and the best) over rounds of what was measured in the same round. FLOPs are two
-//! for every weight and row, and four for every visible key, head and feature.
+//! Rows take turns, round after round, with the peak of the profile's arithmetic and the read bandwidth of the machine
+//! measured in every round; figures are medians (and the best) over rounds of what was measured in the same round. FLOPs
+//! are two for every weight and row, and four for every visible key, head and feature.
 
 #[path = "shape/random.rs"]
 mod random;
@@ -21,7 +21,7 @@ use std::{
 
 use zofo::{
     direction::{Direction, DirectionSet, Displacement},
-    kernels::Context,
+    kernels::{Context, Profile},
     model::{BlockParts, Model},
     noise::{Law, NoiseKey, Role},
     objective::{Generator, Labelled, Sampler, losses},
@@ -35,7 +35,7 @@ use shape::{LENGTH, SEQUENCES, median};
 const ROUNDS: usize = 7;
 /// Tokens generated after the first, over which a token's time is averaged.
 const GENERATED: usize = 16;
-const FMA_ROUND: Duration = Duration::from_millis(20);
+const PEAK_ROUND: Duration = Duration::from_millis(20);
 /// Several times the caches of any CPU of today.
 const BANDWIDTH_BYTES: usize = 1 << 30;
 
@@ -76,7 +76,8 @@ struct Row {
 
 fn main() {
     let isa = Isa::active().expect("ZOFO_ISA names an instruction set of this CPU");
-    let cx = Context::new(isa);
+    let profile = env::var("ZOFO_BENCH_PROFILE").map_or_else(|_| Ok(Profile::StrictF32), |name| name.parse());
+    let cx = Context { profile: profile.expect("a numeric profile"), ..Context::new(isa) };
     let model = env::var_os("ZOFO_BENCH_MODEL")
         .map_or_else(random::model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
     let vocabulary = model.spec().vocab_size as u32;
@@ -102,7 +103,10 @@ fn main() {
     ];
     let tokens = (SEQUENCES * LENGTH) as f64;
     for round in 0..=ROUNDS {
-        let peak = roofline::fma_flops(isa, FMA_ROUND);
+        let peak = match cx.profile {
+            Profile::StrictF32 => roofline::fma_flops(isa, PEAK_ROUND),
+            Profile::StrictBf16 => roofline::bf16_flops(isa, PEAK_ROUND),
+        };
         let bandwidth = roofline::read_bandwidth(isa, BANDWIDTH_BYTES);
         let pass = |labelled: &Labelled, lanes: &[Displacement]| {
             let begin = Instant::now();
@@ -127,7 +131,11 @@ fn main() {
         }
     }
 
-    println!("{isa}, {} threads, {ROUNDS} rounds, {SEQUENCES} × {LENGTH} tokens\n", rayon::current_num_threads());
+    println!(
+        "{isa}, {}, {} threads, {ROUNDS} rounds, {SEQUENCES} × {LENGTH} tokens\n",
+        cx.profile,
+        rayon::current_num_threads()
+    );
     println!("| row | median | of the limit: median, best |\n| --- | ---: | ---: |");
     for row in &mut rows {
         let (mut speeds, mut shares): (Vec<f64>, Vec<f64>) = row.samples.iter().copied().unzip();
@@ -136,7 +144,7 @@ fn main() {
         println!("| {} | {speed:.1} {} | {:.0} %, {:.0} % |", row.name, row.unit, 100.0 * share, 100.0 * best);
     }
     println!(
-        "\nThe limit is the FMA peak, for generation the read bandwidth ({:.0} MB of weights a token).",
+        "\nThe limit is the peak of the profile's arithmetic, for generation the read bandwidth ({:.0} MB of weights a token).",
         size.bytes / 1e6
     );
 }

@@ -176,7 +176,7 @@ fn displaced(name: &str, displacement: &Displacement) -> Model {
             values.copy_from_slice(&moved[row * param.cols()..(row + 1) * param.cols()]);
         };
         let rounding = NoiseKey::new(0, 0, Role::Rounding, 0);
-        model.store_mut().update_rows(id, rounding, displace).expect("a private copy");
+        model.store_mut().update_rows(id, Isa::fastest(), rounding, displace).expect("a private copy");
     }
     model
 }

@@ -199,7 +199,7 @@ fn displaced_lanes_have_the_bits_of_displaced_adapters_in_any_company() {
                     values.copy_from_slice(&moved[row * param.cols()..(row + 1) * param.cols()]);
                 };
                 let key = NoiseKey::new(0, 0, Role::Rounding, 0);
-                displaced.model.store_mut().update_rows(id, key, write).expect("a private copy");
+                displaced.model.store_mut().update_rows(id, Isa::fastest(), key, write).expect("a private copy");
             }
             let expected = displaced.logits(&context(), &[Displacement::default()]);
             assert_same_bits(found, &expected[0], format_args!("{name}: {lane:?}"));

@@ -115,7 +115,7 @@ fn check_export(dir: &Path, vocabulary: u32) {
             }
         };
         let rounding = NoiseKey::new(1, 0, Role::Rounding, 0);
-        model.store_mut().update_rows(id, rounding, moved).expect("a private copy");
+        model.store_mut().update_rows(id, Isa::fastest(), rounding, moved).expect("a private copy");
     }
     tuned::export(model.store(), &tuned, dir, &target).expect("a directory");
 

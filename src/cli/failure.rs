@@ -85,6 +85,10 @@ pub(super) enum Failure {
     #[error("the task {task} needs a model with a {needs} head; this {family} model's is {found}")]
     #[diagnostic(code(head), help("`zofo inspect DIR` shows a model's head, `zofo list tasks` what tasks are for"))]
     Head { task: String, needs: &'static str, family: &'static str, found: &'static str },
+    /// An optimizer is unknown.
+    #[error(transparent)]
+    #[diagnostic(code(optimizer))]
+    Optimizer(#[from] OptimError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output")]
     #[diagnostic(code(io))]
@@ -112,7 +116,7 @@ impl Failure {
     /// The process's exit code.
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Failure::Usage { .. } | Failure::Isa { .. } => Exit::Usage,
+            Failure::Usage { .. } | Failure::Isa { .. } | Failure::Optimizer(_) => Exit::Usage,
             Failure::Threads { .. } | Failure::SubnormalsFlushed => Exit::Failed,
             Failure::Output { .. } => Exit::Io,
             Failure::Weights(error) | Failure::Model(ModelError::Weights(error)) => weights_exit(error),

@@ -117,7 +117,7 @@ mod tests {
             for (id, param) in params {
                 let moves = Moves::of(std::slice::from_ref(&lane), id, &param);
                 let rounding = NoiseKey::new(0, 0, Role::Rounding, 0);
-                model.store_mut().update_rows(id, rounding, moves.update(&cx)).expect("a private copy");
+                model.store_mut().update_rows(id, cx.isa, rounding, moves.update(&cx)).expect("a private copy");
             }
             assert_eq!(written(&model, &Displacement::default()), moved, "{name}");
         }

@@ -9,6 +9,7 @@ use crate::{
     direction::{DirectionSet, ParamId, Stored, materialize},
     model::{Model, Slot},
     noise::{Law, NoiseKey, Role},
+    simd::Isa,
     weights::Adapter,
 };
 
@@ -27,7 +28,10 @@ pub fn adapted(dir: &Path, rank: usize, alpha: f64, targets: Option<&[&str]>, se
                 *value += 0.1 * noise.at(Law::Gaussian, row as u64, col);
             }
         };
-        model.store_mut().update_rows(id, NoiseKey::new(0, 0, Role::Rounding, 0), moved).expect("a private copy");
+        model
+            .store_mut()
+            .update_rows(id, Isa::fastest(), NoiseKey::new(0, 0, Role::Rounding, 0), moved)
+            .expect("a private copy");
     }
     model
 }

@@ -58,7 +58,9 @@ fn named(model: &Model, patterns: &[String]) -> Result<Vec<ParamId>, TrainError>
             return Err(TrainError::Scope {
                 key: "tune.names",
                 found: format!("{pattern:?}"),
-                expected: format!("the name of a parameter, * for any part of it; the nearest is {nearest:?}"),
+                expected: format!(
+                    "the name of a parameter, with ? for any character and * for any part; the nearest is {nearest:?}"
+                ),
             });
         }
     }
@@ -76,23 +78,27 @@ fn refused(problem: AdapterProblem) -> TrainError {
     TrainError::Scope { key, found, expected }
 }
 
-/// Whether `name` is `pattern`, in which each `*` stands for any characters, also none.
+/// Whether `name` is `pattern`, in which `?` stands for any character and `*` for any characters, also none.
 fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let mut parts = parts.peekable();
-    let mut open = false;
-    while let Some(part) = parts.next() {
-        open = true;
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
+    let [pattern, name] = [pattern, name].map(|text| text.chars().collect::<Vec<_>>());
+    let (mut at, mut read) = (0, 0);
+    // What follows the last `*`, and where what that stands for ends: no other one ever has to be stretched.
+    let mut star = None;
+    while read < name.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                at += 1;
+                star = Some((at, read));
+            }
+            Some(&wanted) if wanted == '?' || wanted == name[read] => (at, read) = (at + 1, read + 1),
+            _ => {
+                let Some((after, end)) = star else { return false };
+                (at, read) = (after, end + 1);
+                star = Some((after, end + 1));
+            }
         }
-        // The leftmost place leaves the most for the parts to come.
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
     }
-    open || rest.is_empty()
+    pattern[at..].iter().all(|&left| left == '*')
 }
 
 #[cfg(test)]
@@ -118,6 +124,12 @@ mod tests {
             ("a*bc", "abcb", false),
             ("ab*ba", "aba", false),
             ("a*", "b", false),
+            ("a**c", "a-b-c", true),
+            ("layers.1?.w", "layers.12.w", true),
+            ("layers.1?.w", "layers.1.w", false),
+            ("*.1?.w", "a.1.w.12.w", true),
+            ("?", "", false),
+            ("?*", "é", true),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} and {name}");
         }

@@ -128,7 +128,8 @@ impl Oracle for Tuned {
             let moves = Moves::of(update, id, &param);
             if !moves.is_empty() {
                 let update = moves.update(&self.cx);
-                let change = self.model.store_mut().update_rows(id, self.rounding, update).map_err(failed)?;
+                let change =
+                    self.model.store_mut().update_rows(id, self.cx.isa, self.rounding, update).map_err(failed)?;
                 sum.squares += change.squares;
                 sum.rounding_squares += change.rounding_squares;
             }

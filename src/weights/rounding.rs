@@ -10,6 +10,7 @@ use half::{bf16, f16};
 
 /// A bf16 next to `x`: exact for all values, since the distance is one of 2¹⁶ steps, and the draw's upper 16 bits are
 /// as many.
+#[inline(always)]
 pub(super) fn to_bf16(x: f32, draw: u32) -> bf16 {
     if !x.is_finite() {
         return bf16::from_f32(x);
@@ -21,6 +22,7 @@ pub(super) fn to_bf16(x: f32, draw: u32) -> bf16 {
 
 /// An f16 next to `x`: exact for normal numbers, whose distance is one of 2¹³ steps; below them the probability is
 /// right to 2⁻³².
+#[inline(always)]
 pub(super) fn to_f16(x: f32, draw: u32) -> f16 {
     /// Below the smallest normal f16, 2⁻¹⁴, its values are the multiples of 2⁻²⁴.
     const NORMAL: f32 = 1.0 / 16_384.0;

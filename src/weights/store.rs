@@ -14,6 +14,7 @@ use super::{
 use crate::{
     direction::{Anchor, Param, ParamId, ParamTable},
     noise::{NoiseKey, Role},
+    simd::Isa,
     tensor::{DType, WeightRef},
 };
 
@@ -188,6 +189,7 @@ impl Store {
     pub fn update_rows(
         &mut self,
         id: ParamId,
+        isa: Isa,
         rounding: NoiseKey,
         change: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Result<Change, WeightsError> {
@@ -198,7 +200,7 @@ impl Store {
         }
         let noise = rounding.tensor(self.params[id].noise_name());
         let private = self.private.get_mut(&id).expect("made above");
-        Ok(private.update_rows(&noise, change))
+        Ok(private.update_rows(isa, &noise, change))
     }
 
     /// Gives a parameter other values, as [`Store::tuned_type`] writes them down.

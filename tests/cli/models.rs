@@ -203,6 +203,11 @@ fn inspect_and_list_name_what_there_is() {
     let options: Vec<&str> =
         mezo["options"].as_array().expect("options").iter().filter_map(|o| o["name"].as_str()).collect();
     assert!(["lr", "epsilon", "queries"].iter().all(|name| options.contains(name)), "{options:?}");
+    let alone = run(zofo().args(["list", "optimizers", "mezo", "--json"]));
+    assert_eq!(json(&alone)["optimizers"], serde_json::json!([mezo]));
+    let unknown = run(zofo().args(["list", "optimizers", "mozo", "--json"]));
+    let message = json(&unknown)["error"]["message"].to_string();
+    assert!(code(&unknown) == 2 && message.contains("mezo"), "{unknown:?}");
 }
 
 #[test]

@@ -133,3 +133,23 @@ fn a_plan_says_what_a_step_takes() {
     let plan = json(&plan.arg(bench.path("run.toml")).output().expect("zofo"));
     assert_eq!((plan["evaluations"].as_u64(), plan["steps"].as_u64()), (Some(8), Some(1500)));
 }
+
+#[test]
+#[ignore = "minutes; `cargo test --release --test runs -- --ignored ten_thousand`"]
+fn ten_thousand_steps_hold_no_more_memory_than_the_first() {
+    let (bench, _) = bench();
+    bench.finished(
+        "long",
+        &["--set", "train.steps=10000", "--set", "train.eval_every=500", "--set", "train.patience=0"],
+    );
+    let lines = fs::read_to_string(bench.path("long/metrics.jsonl")).expect("metrics");
+    let resident =
+        |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["rss_bytes"].as_u64().expect("bytes");
+    let resident: Vec<u64> = lines.lines().map(resident).collect();
+    assert_eq!(resident.len(), 10_000);
+    // After two evaluations and snapshots all scratch memory has been asked for once.
+    let most = |steps: std::ops::Range<usize>| resident[steps].iter().max().expect("steps").div_ceil(1 << 10);
+    let (early, late) = (most(1_000..1_500), most(9_500..10_000));
+    println!("{early} KiB in steps 1,001 to 1,500, {late} KiB in steps 9,501 to 10,000");
+    assert!(late < early + (1 << 10), "{early} KiB grew to {late} KiB");
+}

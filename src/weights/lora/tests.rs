@@ -12,6 +12,7 @@ use super::{Adapter, Lora};
 use crate::{
     direction::{ParamId, ParamTable, Stored},
     noise::{NoiseKey, Role},
+    simd::Isa,
     tensor::DType,
     testing::assert_same_bits,
     weights::{Checkpoint, Footprint, Precision, Store, StoredType, WeightsError, tuned},
@@ -73,7 +74,7 @@ fn write_to(store: &mut Store, lora: &Lora, seed: u32) {
                 *value += ((row as u32 * 7 + col as u32 * 3 + seed % 1000) as f32 * 0.7).sin() / 3.0;
             }
         };
-        let change = store.update_rows(id, key(), moved).expect("an update");
+        let change = store.update_rows(id, Isa::fastest(), key(), moved).expect("an update");
         assert_eq!(change.rounding_squares, 0.0);
     }
 }
@@ -124,7 +125,7 @@ fn an_anchor_is_what_a_parameter_was_whatever_has_been_written_to_it() {
     let anchors: Vec<_> = ids.iter().map(|&id| store.anchor(id)).collect();
     let in_memory = Store::in_memory(store.params().clone(), |param| vec![2.5; param.elements()]);
     for &id in &ids {
-        store.update_rows(id, key(), |_, values| values.fill(9.0)).expect("an update");
+        store.update_rows(id, Isa::fastest(), key(), |_, values| values.fill(9.0)).expect("an update");
         assert!(values(&store, id).iter().all(|&value| value == 9.0));
         let anchor = in_memory.anchor(id);
         assert_eq!((anchor.weight().at(0, 0), anchor.weight().rows()), (2.5, store.params()[id].rows()));
@@ -147,7 +148,7 @@ fn a_store_in_memory_returns_to_where_it_began() {
     let (w, b) = (params.add("w", &[2, 2]), params.add("b", &[2]));
     let mut store = Store::in_memory(params, |param| (0..param.elements()).map(|i| i as f32).collect());
     for id in [w, b] {
-        store.update_rows(id, key(), |_, values| values.fill(9.0)).expect("an update");
+        store.update_rows(id, Isa::fastest(), key(), |_, values| values.fill(9.0)).expect("an update");
     }
     assert_eq!((store.vector(b), values(&store, w)), (&[9.0; 2][..], vec![9.0; 4]));
     store.tune(&[w, b], Precision::Native).expect("the base");

@@ -11,6 +11,7 @@ use super::{Footprint, Store};
 use crate::{
     direction::{ParamId, ParamTable},
     noise::{NoiseKey, Role},
+    simd::Isa,
     tensor::DType,
     testing::{assert_same_bits, on_threads},
     weights::{Change, Checkpoint, Precision, WeightsError, tuned},
@@ -91,7 +92,7 @@ proptest! {
         let [(mut whole, ids), (mut split, _)] = [Precision::F32, Precision::Split].map(|it| tuned(&dir, it));
         for step in steps {
             for &id in &ids {
-                let changes = [&mut whole, &mut split].map(|store| store.update_rows(id, key(seed, step, 0), add(step)));
+                let changes = [&mut whole, &mut split].map(|store| store.update_rows(id, Isa::fastest(), key(seed, step, 0), add(step)));
                 let [a, b] = changes.map(|change| change.expect("an update"));
                 prop_assert_eq!(a, b);
                 prop_assert_eq!(a.rounding_squares, 0.0);
@@ -114,21 +115,25 @@ proptest! {
     ) {
         let dir = checkpoint(dtype);
         let ulp = if dtype == DType::BF16 { 2.0_f32.powi(-7) } else { 2.0_f32.powi(-10) };
-        let ran = |threads, key: NoiseKey| {
+        let ran_on = |isa, threads, key: NoiseKey| {
             let (mut store, ids) = tuned(&dir, Precision::Native);
-            let change = |store: &mut Store, id| store.update_rows(id, key, add(3)).expect("an update");
+            let change = |store: &mut Store, id| store.update_rows(id, isa, key, add(3)).expect("an update");
             let changes = on_threads(threads, || [0, 1].map(|i| change(&mut store, ids[i])));
             (changes, [0, 1].map(|i| values(&store, ids[i])))
         };
+        let ran = |threads, key| ran_on(Isa::fastest(), threads, key);
         let (changes, found) = ran(1, key(seed, step, write));
         prop_assert_eq!(&ran(3, key(seed, step, write)), &(changes, found.clone()));
+        for isa in Isa::available() {
+            prop_assert_eq!(&ran_on(isa, 1, key(seed, step, write)), &(changes, found.clone()), "{}", isa);
+        }
         for other in [key(!seed, step, write), key(seed, !step, write), key(seed, step, !write)] {
             prop_assert_ne!(&ran(1, other).1[0], &found[0]);
         }
 
         let (mut exact, ids) = tuned(&dir, Precision::F32);
         for i in 0..2 {
-            let asked = exact.update_rows(ids[i], key(0, 0, 0), add(3)).expect("an update");
+            let asked = exact.update_rows(ids[i], Isa::fastest(), key(0, 0, 0), add(3)).expect("an update");
             prop_assert_eq!(changes[i].squares, asked.squares);
             let mut squares = 0.0;
             let exact = values(&exact, ids[i]);
@@ -158,13 +163,13 @@ fn rounding_keeps_the_mean_of_a_step_over_many_seeds() {
         let dir = checkpoint(dtype);
         let (mut store, ids) = tuned(&dir, Precision::Native);
         let (mut exact, _) = tuned(&dir, Precision::F32);
-        exact.update_rows(ids[0], key(0, 0, 0), add(7)).expect("an update");
+        exact.update_rows(ids[0], Isa::fastest(), key(0, 0, 0), add(7)).expect("an update");
         let exact = values(&exact, ids[0]);
         let (mut errors, mut variance) = (0.0, 0.0);
         for seed in 0..200 {
             store.tune(&ids, Precision::Native).expect("the base again");
             let Change { rounding_squares, .. } =
-                store.update_rows(ids[0], key(seed, 1, 0), add(7)).expect("an update");
+                store.update_rows(ids[0], Isa::fastest(), key(seed, 1, 0), add(7)).expect("an update");
             let found = values(&store, ids[0]);
             errors += found.iter().zip(&exact).map(|(&a, &b)| f64::from(a) - f64::from(b)).sum::<f64>();
             variance += rounding_squares;
@@ -188,7 +193,7 @@ fn a_precision_decides_the_type_that_is_kept_and_written() {
         let dir = checkpoint(dtype);
         let (mut store, ids) = tuned(&dir, precision);
         for &id in &ids {
-            store.update_rows(id, key(1, 1, 1), add(1)).expect("an update");
+            store.update_rows(id, Isa::fastest(), key(1, 1, 1), add(1)).expect("an update");
             assert_eq!(store.tuned_type(id), expected, "{dtype} {precision:?}");
         }
         assert_eq!(store.weight(ids[0]).dtype(), expected);
@@ -232,7 +237,7 @@ fn tuning_again_is_back_at_the_base() {
         let base = ids.iter().map(|&id| values(&store, id)).collect::<Vec<_>>();
         assert_eq!(base, ids.iter().map(|&id| values(&open(&dir).0, id)).collect::<Vec<_>>());
         for &id in &ids {
-            store.update_rows(id, key(1, 1, 1), |_, values| values.fill(9.0)).expect("an update");
+            store.update_rows(id, Isa::fastest(), key(1, 1, 1), |_, values| values.fill(9.0)).expect("an update");
             assert!(values(&store, id).iter().all(|&value| value == 9.0));
         }
         store.tune(&ids, precision).expect("the base");
@@ -258,7 +263,7 @@ fn every_nan_is_kept_as_the_canonical_one() {
         let dir = checkpoint(DType::BF16);
         let (mut store, ids) = tuned(&dir, precision);
         let spoil = |_, values: &mut [f32]| values[1] = f32::from_bits(0xffc1_2345);
-        store.update_rows(ids[0], key(0, 0, 0), spoil).expect("an update");
+        store.update_rows(ids[0], Isa::fastest(), key(0, 0, 0), spoil).expect("an update");
         assert_eq!(values(&store, ids[0])[1].to_bits(), 0x7fc0_0000);
     }
 }
@@ -270,7 +275,7 @@ fn a_base_that_became_shorter_is_an_error_and_changes_nothing() {
     let file = dir.path().join("model.safetensors");
     let bytes = fs::metadata(&file).expect("a file").len();
     fs::OpenOptions::new().write(true).open(&file).and_then(|file| file.set_len(bytes - 2900)).expect("shorter");
-    let error = store.update_rows(ids[0], key(0, 0, 0), add(0)).expect_err("nothing to read");
+    let error = store.update_rows(ids[0], Isa::fastest(), key(0, 0, 0), add(0)).expect_err("nothing to read");
     assert!(matches!(&error, WeightsError::Changed { what: "it ends too early", .. }), "{error}");
     assert!(store.private.len() == 1 && error.path().ends_with("model.safetensors"));
 }

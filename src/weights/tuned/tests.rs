@@ -11,6 +11,7 @@ use super::{Snapshot, StateTensor, StateValues, digest, export, hex, read, write
 use crate::{
     direction::{ParamId, ParamTable},
     noise::{NoiseKey, Role},
+    simd::Isa,
     testing::{assert_same_bits, reference::golden},
     weights::{Checkpoint, HeaderProblem, SnapshotProblem, Store, StoredType, WeightsError, replace_file},
 };
@@ -40,7 +41,7 @@ fn ids(store: &Store, names: &[&str]) -> Vec<ParamId> {
 
 /// Writes over rows of a parameter.
 fn change(store: &mut Store, id: ParamId, change: impl Fn(usize, &mut [f32]) + Sync) {
-    store.update_rows(id, NoiseKey::new(0, 0, Role::Rounding, 0), change).expect("a private copy");
+    store.update_rows(id, Isa::fastest(), NoiseKey::new(0, 0, Role::Rounding, 0), change).expect("a private copy");
 }
 
 fn values(store: &Store) -> Vec<f32> {
