@@ -44,6 +44,12 @@ const EPSILON: f32 = 1e-3;
 /// OpenMP's threads spin for 0.2 s after a parallel region, unless told otherwise.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// What a step took, and the mean of its two losses.
+struct Step {
+    seconds: f64,
+    loss: f64,
+}
+
 /// The other side.
 struct Torch {
     child: Child,
@@ -72,11 +78,12 @@ impl Torch {
         line.trim().to_owned()
     }
 
-    /// The seconds of one step.
-    fn step(&mut self, job: &str) -> f64 {
+    fn step(&mut self, job: &str) -> Step {
         writeln!(self.jobs, "{job}").expect("Python listens");
         let answer = self.answer();
-        answer.parse().unwrap_or_else(|_| panic!("expected seconds, Python answered {answer:?}"))
+        let numbers: Vec<f64> = answer.split(' ').filter_map(|number| number.parse().ok()).collect();
+        let [seconds, loss] = numbers[..] else { panic!("expected seconds and a loss, Python answered {answer:?}") };
+        Step { seconds, loss }
     }
 
     /// The most memory it has had, in bytes.
@@ -95,8 +102,8 @@ impl Drop for Torch {
     }
 }
 
-/// One step of zofo: both sides of a pair in one pass, and the update; the seconds that it took.
-fn step(tuned: &mut Tuned, seed: u64, mean: impl Fn(&Model, &Context, &[Displacement]) -> Vec<f64>) -> f64 {
+/// One step of zofo: both sides of a pair in one pass, and the update.
+fn step(tuned: &mut Tuned, seed: u64, mean: impl Fn(&Model, &Context, &[Displacement]) -> Vec<f64>) -> Step {
     let begin = Instant::now();
     let key = NoiseKey::new(2, seed, Role::Dense, 0);
     let noise = tuned.trainable().iter().map(|&id| (id, Direction::Dense { key, law: Law::Gaussian }));
@@ -105,15 +112,21 @@ fn step(tuned: &mut Tuned, seed: u64, mean: impl Fn(&Model, &Context, &[Displace
     let losses = mean(tuned.model(), tuned.context(), &pair);
     let slope = (losses[0] - losses[1]) / f64::from(2.0 * EPSILON);
     tuned.commit(&Displacement::along(&z, (-1e-6 * slope) as f32)).expect("an update");
-    begin.elapsed().as_secs_f64()
+    Step { seconds: begin.elapsed().as_secs_f64(), loss: (losses[0] + losses[1]) / 2.0 }
 }
 
 /// A turn of both: zofo's seconds and `PyTorch`'s.
-fn turn(torch: &mut Torch, job: &str, ours: impl FnOnce() -> f64) -> (f64, f64) {
+///
+/// # Panics
+/// If the two do not compute the same loss. Each adds noise of its own, ε²·tr(H)/2 on average: some thousandths.
+fn turn(torch: &mut Torch, job: &str, ours: impl FnOnce() -> Step) -> (f64, f64) {
     thread::sleep(PAUSE);
     let theirs = torch.step(job);
     thread::sleep(PAUSE);
-    (ours(), theirs)
+    let ours = ours();
+    let (a, b) = (ours.loss, theirs.loss);
+    assert!((a - b).abs() < 0.01 * b.abs(), "zofo's loss is {a}, PyTorch's {b}");
+    (ours.seconds, theirs.seconds)
 }
 
 fn report(name: &str, turns: &[(f64, f64)]) {

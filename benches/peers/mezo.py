@@ -2,7 +2,8 @@
 
     python mezo.py CHECKPOINT THREADS
 
-Reads a job of one line from standard input for every step, and answers the seconds that the step took:
+Reads a job of one line from standard input for every step, and answers the seconds that the step took and the mean of its two
+losses:
 
     {"sequences": [[token, ...], ...], "scored": [[first, end], ...], "gold": [candidate, ...]}
 
@@ -67,6 +68,7 @@ def step(model, params, seed, job):
     minus = loss(model, *inputs)
     move(params, seed, EPS)
     move(params, seed, -LR * (plus - minus) / (2 * EPS))
+    return (plus + minus) / 2
 
 
 def main():
@@ -79,8 +81,8 @@ def main():
         for seed, line in enumerate(sys.stdin):
             job = json.loads(line)
             begin = time.perf_counter()
-            step(model, params, seed, job)
-            print(time.perf_counter() - begin, flush=True)
+            mean = step(model, params, seed, job)
+            print(time.perf_counter() - begin, mean, flush=True)
 
 
 main()

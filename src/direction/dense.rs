@@ -5,7 +5,7 @@
 //! *What must stay true.* Sixteen rows asked for as a panel and a row asked for alone have the same bits: those of
 //! [`super::materialize`].
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use super::RowFn;
 use crate::{
@@ -73,36 +73,39 @@ impl<'a> Dense<'a> {
         }
     }
 
-    /// Its rows `rows`, one after the other and +0 outside of the mask, where `stored` are those of the weight.
-    pub(super) fn rows<'z>(&self, cx: &Context, rows: Range<usize>, stored: &'z [f32]) -> Cow<'z, [f32]>
+    /// Whether its values are made of those of the weight.
+    pub(super) fn reads_stored(&self) -> bool {
+        matches!(self.source, Source::Weights | Source::Drift(_))
+    }
+
+    /// Its rows `rows`, one after the other and +0 outside of the mask: made in `z`, unless they lie somewhere. `stored`
+    /// are those of the weight, for directions that read them.
+    pub(super) fn rows<'z>(&self, cx: &Context, rows: Range<usize>, stored: &'z [f32], z: &'z mut [f32]) -> &'z [f32]
     where
         'a: 'z,
     {
-        let cols = stored.len() / rows.len();
-        let made = |make: &dyn Fn(&mut [f32])| {
-            let mut z = vec![0.0; stored.len()];
-            make(&mut z);
-            Cow::Owned(z)
-        };
-        let mut z = match self.source {
-            Source::Noise(noise, law) => {
-                let rows = rows.start as u64..rows.end as u64;
-                made(&|z| noise.fill(cx.isa, law, rows.clone(), 0..cols, z))
-            }
+        let (cols, plain) = (z.len() / rows.len(), self.scale.is_none() && self.mask.is_none());
+        match self.source {
+            Source::Noise(noise, law) => noise.fill(cx.isa, law, rows.start as u64..rows.end as u64, 0..cols, z),
             Source::Explicit(values) => {
                 assert_eq!(values.stride(), cols, "a parameter's direction lies without gaps");
-                Cow::Borrowed(&values.data()[rows.start * cols..rows.end * cols])
+                let values = &values.data()[rows.start * cols..rows.end * cols];
+                if plain {
+                    return values;
+                }
+                z.copy_from_slice(values);
             }
-            Source::Weights => Cow::Borrowed(stored),
-            Source::Drift(anchor) => made(&|z| {
+            Source::Weights if plain => return stored,
+            Source::Weights => z.copy_from_slice(stored),
+            Source::Drift(anchor) => {
                 let ids: Vec<u32> = rows.clone().map(|row| u32::try_from(row).expect("fewer than 2³² rows")).collect();
                 embedding::forward(cx, anchor, &ids, 1.0, Store::Write, MatMut::new(z, rows.len(), cols));
                 z.iter_mut().zip(stored).for_each(|(z, stored)| *z = stored - *z);
-            }),
-            Source::Rows(rule) => made(&|z| each_row(&rows, z, |row, z| rule.row(row, 0..cols, z))),
-        };
-        if self.scale.is_some() || self.mask.is_some() {
-            each_row(&rows, z.to_mut(), |row, z| self.scale_and_mask(row, z));
+            }
+            Source::Rows(rule) => each_row(rows.clone(), z, |row, z| rule.row(row, 0..cols, z)),
+        }
+        if !plain {
+            each_row(rows, z, |row, z| self.scale_and_mask(row, z));
         }
         z
     }
@@ -119,9 +122,9 @@ impl<'a> Dense<'a> {
 }
 
 /// Calls `f(row, values)` for each of the rows that `z` holds.
-fn each_row(rows: &Range<usize>, z: &mut [f32], mut f: impl FnMut(usize, &mut [f32])) {
+fn each_row(rows: Range<usize>, z: &mut [f32], mut f: impl FnMut(usize, &mut [f32])) {
     let cols = z.len() / rows.len();
-    rows.clone().zip(z.chunks_exact_mut(cols)).for_each(|(row, z)| f(row, z));
+    rows.zip(z.chunks_exact_mut(cols)).for_each(|(row, z)| f(row, z));
 }
 
 /// Which elements of a weight `[n, k]` take part: one bit an element, row after row, each row starting

@@ -1,12 +1,9 @@
 //! Inner products of whole directions, which several probes of one step need to share what they found.
 
-use std::borrow::Cow;
-
 use rayon::prelude::*;
 
 use super::{
     DirectionSet, Param, ParamTable,
-    dense::{Dense, Source},
     thin::{Part, Thin},
 };
 use crate::{
@@ -53,20 +50,20 @@ pub fn gram(isa: Isa, params: &ParamTable, sets: &[&DirectionSet]) -> Square {
 fn block_products(isa: Isa, param: &Param, present: &[(usize, Part<'_>)], block: usize) -> Vec<f64> {
     let cx = Context::new(isa);
     let rows = block * PANEL_ROWS..param.rows().min((block + 1) * PANEL_ROWS);
-    // What directions along a parameter's own values would read: there are none here.
-    let stored = vec![0.0; rows.len() * param.cols()];
-    let directions: Vec<Cow<'_, [f32]>> = present
+    let directions: Vec<Vec<f32>> = present
         .iter()
-        .map(|(_, part)| match part {
-            Part::Dense(Dense { source: Source::Weights | Source::Drift(_), .. }) => {
-                panic!("{:?} moves along its own values, which no inner product knows", param.name())
-            }
-            Part::Dense(direction) => direction.rows(&cx, rows.clone(), &stored),
-            Part::Thin(Thin { left, right }) => {
-                let mut z = vec![0.0; stored.len()];
-                let out = MatMut::new(&mut z, rows.len(), param.cols());
-                product::nt(&cx, left.row_range(rows.clone()), *right, false, out);
-                Cow::Owned(z)
+        .map(|(_, part)| {
+            let mut z = vec![0.0; rows.len() * param.cols()];
+            match part {
+                Part::Dense(direction) if direction.reads_stored() => {
+                    panic!("{:?} moves along its own values, which no inner product knows", param.name())
+                }
+                Part::Dense(direction) => direction.rows(&cx, rows.clone(), &[], &mut z).to_vec(),
+                Part::Thin(Thin { left, right }) => {
+                    let out = MatMut::new(&mut z, rows.len(), param.cols());
+                    product::nt(&cx, left.row_range(rows.clone()), *right, false, out);
+                    z
+                }
             }
         })
         .collect();

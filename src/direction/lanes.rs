@@ -151,8 +151,8 @@ impl<'a> Moves<'a> {
     }
 
     /// Writes what a single lane makes of whole rows over their values, those from the row of a number on: an update
-    /// applied for good. Rows asked for sixteen at a time have their noise drawn as a panel is, in a third of the time;
-    /// what all rows have in common, for example the columns of a right factor, is made once.
+    /// applied for good. Some rows at a time share the scratch memory for their directions; what all rows have in common,
+    /// for example the columns of a right factor, is made once.
     ///
     /// # Panics
     /// If there is more than one lane.
@@ -170,12 +170,13 @@ impl<'a> Moves<'a> {
     /// `first` on, and `parts` are the rows of the directions.
     fn displace_rows(&self, cx: &Context, parts: &[PartRows<'_>], lane: usize, first: usize, out: &mut [f32]) {
         let rows = first..first + out.len() / self.cols;
-        let stored = out.to_vec();
+        let mut z = cx.workspace.take(out.len());
+        let stored = if parts.iter().any(PartRows::reads_stored) { out.to_vec() } else { Vec::new() };
         for (part, coefficients) in parts.iter().zip(&self.coefficients) {
             let c = coefficients[lane];
             if c != 0.0 {
                 let kept = part.mask().map(|mask| (mask, out.to_vec()));
-                elementwise::axpy(cx, c, &part.block(cx, rows.clone(), &stored), out);
+                elementwise::axpy(cx, c, part.block(cx, rows.clone(), &stored, &mut z), out);
                 if let Some((mask, before)) = kept {
                     for (row, at) in rows.clone().zip((0..).step_by(self.cols)) {
                         mask.outside(row).for_each(|col| out[at + col] = before[at + col]);

@@ -88,7 +88,7 @@ impl<'a> Tangents<'a> {
             None => out.fill(0.0),
             Some(part) => {
                 let at = at % ids.len();
-                out.copy_from_slice(&part.row(cx, ids[at] as usize, &*values[at]));
+                out.copy_from_slice(&part.row(cx, ids[at] as usize, values[at]));
             }
         });
     }
@@ -102,6 +102,6 @@ impl<'a> Tangents<'a> {
     where
         'a: 'v,
     {
-        self.rows().iter().map(|part| part.as_ref().map(|part| part.row(cx, 0, values))).collect()
+        self.rows().iter().map(|part| part.as_ref().map(|part| Cow::Owned(part.row(cx, 0, values)))).collect()
     }
 }

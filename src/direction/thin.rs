@@ -5,7 +5,7 @@
 //! formed (rows of a table, vectors, updates). A matmul forms none: it computes `(x R) Lᵀ`, which differs by roundings
 //! that [`super::materialize`] bounds. Every row of it has the same bits in any company.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use super::{
     Direction, Param, Stored,
@@ -94,31 +94,36 @@ pub(super) enum PartRows<'a> {
 }
 
 impl<'a> PartRows<'a> {
-    /// Rows `rows`, one after the other, where `stored` are those of the weight.
-    pub(super) fn block<'z>(&self, cx: &Context, rows: Range<usize>, stored: &'z [f32]) -> Cow<'z, [f32]>
+    /// Whether its values are made of those of the weight.
+    pub(super) fn reads_stored(&self) -> bool {
+        matches!(self, PartRows::Dense(dense) if dense.reads_stored())
+    }
+
+    /// Rows `rows`, one after the other: made in `z`, unless they lie somewhere. `stored` are those of the weight, for
+    /// directions that read them.
+    pub(super) fn block<'z>(&self, cx: &Context, rows: Range<usize>, stored: &'z [f32], z: &'z mut [f32]) -> &'z [f32]
     where
         'a: 'z,
     {
         match self {
-            PartRows::Dense(dense) => dense.rows(cx, rows, stored),
+            PartRows::Dense(dense) => dense.rows(cx, rows, stored, z),
             PartRows::Thin { left, columns } => {
-                let mut z = vec![0.0; stored.len()];
-                for (row, z) in rows.clone().zip(z.chunks_exact_mut(stored.len() / rows.len())) {
+                z.fill(0.0);
+                let cols = z.len() / rows.len();
+                for (row, z) in rows.zip(z.chunks_exact_mut(cols)) {
                     for (&factor, column) in left.row(row).iter().zip(columns) {
                         elementwise::axpy(cx, factor, column, z);
                     }
                 }
-                Cow::Owned(z)
+                z
             }
         }
     }
 
     /// Row `row` alone.
-    pub(super) fn row<'z>(&self, cx: &Context, row: usize, stored: &'z [f32]) -> Cow<'z, [f32]>
-    where
-        'a: 'z,
-    {
-        self.block(cx, row..row + 1, stored)
+    pub(super) fn row(&self, cx: &Context, row: usize, stored: &[f32]) -> Vec<f32> {
+        let mut z = cx.workspace.take(stored.len());
+        self.block(cx, row..row + 1, stored, &mut z).to_vec()
     }
 
     /// Which elements take part; `None` if all do.
