@@ -8,6 +8,7 @@ use crate::{
     kernels::{
         Mask,
         activation::Activation,
+        norm::Norm,
         rope::{RopeScaling, RopeTable},
     },
 };
@@ -53,7 +54,7 @@ pub struct EmbeddingSpec {
 }
 
 /// How a token's place in its sequence enters.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
     /// Queries and keys are turned (Su et al., 2021, arXiv:2104.09864).
     Rope {
@@ -82,6 +83,16 @@ pub struct NormSpec {
     pub placement: NormPlacement,
     /// Whether another one follows the last block.
     pub last: bool,
+}
+
+impl NormSpec {
+    /// One of them, with its parameters.
+    pub(super) fn over<'a>(&self, weight: &'a [f32], bias: Option<&'a [f32]>) -> Norm<'a> {
+        match self.kind {
+            NormKind::Layer => Norm::layer(weight, bias, self.eps),
+            NormKind::Rms => Norm::rms(weight, self.eps),
+        }
+    }
 }
 
 /// The formula of a normalisation.
@@ -209,6 +220,14 @@ impl ArchSpec {
         let attention = 2 * (self.query_width() + self.key_width());
         let ffn = if self.ffn.gated { 2 * self.ffn.width } else { self.ffn.width };
         size_of::<f32>() * (3 * self.hidden_size + attention.max(ffn))
+    }
+
+    /// Bytes that a pass keeps of each row for its way back: what enters the layers of every block, and what they read of it.
+    pub fn tape_bytes(&self) -> usize {
+        let attention = 2 * (self.query_width() + self.key_width());
+        let ffn = if self.ffn.gated { 3 * self.ffn.width } else { 2 * self.ffn.width };
+        // The way back holds at once what the way there did, and its gradient.
+        self.layers * size_of::<f32>() * (4 * self.hidden_size + attention + ffn) + 2 * self.row_bytes()
     }
 
     /// The angles of positions below `positions`, if positions are turned.

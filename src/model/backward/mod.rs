@@ -1,0 +1,198 @@
+//! Reverse mode: the gradients of any of a model's parameters, from one pass forward and one back.
+//!
+//! *What it is.* The layers of [`super::layers`] run over a third mode, [`recorder`], which computes what a pass of one
+//! lane computes and notes on a [`tape`] what the way back needs; [`reverse`] unwinds the tape. An operation is noted only
+//! if something that is asked for lies at it or below it, and keeps its input only if its own gradient needs it: below the
+//! deepest tensor asked for, and beside frozen ones, the pass is the plain forward. [`Gradients`] sums over batches and
+//! displacements, [`Differentiated`] takes each parameter's gradient as soon as it is complete.
+//!
+//! *What it is not.* No losses but those over the head's rows, no optimizer.
+//!
+//! *What must stay true* (contract C1). An element of a gradient is one chain over labelled rows or tokens in batch order,
+//! which continues from batch to batch: however a batch is cut, the bits are the same. Where a table is also the head's
+//! matrix, each of its two uses has a chain of its own, and the gradient is their sum, one rounding.
+
+mod head;
+mod recorder;
+mod reverse;
+mod tape;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Batch, Model, ModelError,
+    layers::{self, Rows},
+    pass::Pass,
+    stream::Stream,
+};
+use crate::{
+    direction::{Displacement, ParamId},
+    kernels::{
+        Context,
+        cross_entropy::{Sums, Targets},
+        elementwise,
+        head::Scale,
+    },
+    tensor::{MatRef, Sequences},
+};
+use recorder::Recorder;
+use reverse::Reverse;
+use tape::Tape;
+
+/// A model that is differentiated, and what becomes of its gradients.
+///
+/// A pass asks for the model anew for each operation, so that a gradient may be applied to its parameter at once.
+pub trait Differentiated {
+    /// The model.
+    fn model(&self) -> &Model;
+
+    /// Takes the gradient of a parameter: complete, of its stored shape, row-major. Nothing of the pass reads this
+    /// parameter's values any more; no other may change.
+    fn take(&mut self, id: ParamId, gradient: Vec<f32>);
+}
+
+/// A model that stays as it is, and a function that takes its gradients.
+impl<F: FnMut(ParamId, Vec<f32>)> Differentiated for (&Model, F) {
+    fn model(&self) -> &Model {
+        self.0
+    }
+    fn take(&mut self, id: ParamId, gradient: Vec<f32>) {
+        (self.1)(id, gradient);
+    }
+}
+
+/// What a pass keeps of the values between layers for its way back. The choice changes no bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// All that gradients need.
+    #[default]
+    All,
+    /// The input of each block, which is computed once more on the way back.
+    BlockInputs,
+}
+
+/// How a batch is added to gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// What to compute with.
+    pub cx: &'a Context,
+    /// Where the model is differentiated.
+    pub at: &'a Displacement,
+    /// Whether nothing is added after it: gradients are handed over as they become complete.
+    pub is_last: bool,
+}
+
+/// What a parameter is used as: each use has a chain of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    /// In a layer.
+    Layer,
+    /// As a table whose rows are looked up.
+    Table,
+}
+
+/// Gradients with respect to some parameters, summed over batches.
+#[derive(Debug)]
+pub struct Gradients {
+    wrt: Vec<ParamId>,
+    kept: Kept,
+    chains: BTreeMap<(ParamId, Use), Vec<f32>>,
+    handed_over: BTreeSet<ParamId>,
+}
+
+impl Gradients {
+    /// Nothing yet, of the gradients with respect to `wrt`.
+    ///
+    /// # Panics
+    /// If `wrt` does not ascend.
+    pub fn new(wrt: &[ParamId], kept: Kept) -> Gradients {
+        assert!(wrt.is_sorted_by(|a, b| a < b), "parameters {wrt:?} in ascending order");
+        Gradients { wrt: wrt.to_vec(), kept, chains: BTreeMap::new(), handed_over: BTreeSet::new() }
+    }
+
+    /// Adds the gradient of `Σ scale[r] · loss[r]` over `rows` of a batch against `targets`, which has one label per row,
+    /// and answers the losses. Nothing is handed over if they are not finite.
+    ///
+    /// # Errors
+    /// [`ModelError::NoHead`], [`ModelError::Token`], [`ModelError::TooLong`]: then nothing was added.
+    ///
+    /// # Panics
+    /// If there are not such rows or as many scales, or if a label has no column.
+    pub fn add_losses(
+        &mut self,
+        of: &mut dyn Differentiated,
+        part: Part<'_>,
+        batch: &Batch,
+        rows: &[usize],
+        targets: &Targets<'_>,
+        scale: Scale<'_>,
+    ) -> Result<Sums, ModelError> {
+        assert_eq!(rows.len(), targets.labels.len(), "{} labels for {} rows", targets.labels.len(), rows.len());
+        let batch = Rows::new(of.model(), batch, vec![0; batch.sequences().len()])?;
+        let (tape, x) = self.record(of.model(), part, &batch, rows)?;
+        Ok(Reverse::new(self, of, part, &batch, targets.examples).losses(tape, &x, targets, scale))
+    }
+
+    /// Adds the gradient of a function of the logits of `rows` of a batch at the entries `ids` of the vocabulary:
+    /// `derivative` makes of them, `[rows, ids]`, the function's derivative by each. Nothing is handed over if one of these
+    /// is not finite.
+    ///
+    /// # Errors
+    /// As [`Gradients::add_losses`].
+    ///
+    /// # Panics
+    /// If there are not such rows or entries, if an entry stands twice, or if there are not as many derivatives.
+    pub fn add_logits(
+        &mut self,
+        of: &mut dyn Differentiated,
+        part: Part<'_>,
+        batch: &Batch,
+        rows: &[usize],
+        ids: &[u32],
+        derivative: impl FnOnce(MatRef<'_>) -> Vec<f32>,
+    ) -> Result<(), ModelError> {
+        let batch = Rows::new(of.model(), batch, vec![0; batch.sequences().len()])?;
+        let (tape, x) = self.record(of.model(), part, &batch, rows)?;
+        let examples = Sequences::from_lengths(rows.iter().map(|_| 1));
+        Reverse::new(self, of, part, &batch, &examples).logits(tape, &x, ids, derivative);
+        Ok(())
+    }
+
+    /// What the head's last product reads of `rows`, and the tape of all before it.
+    fn record<'w>(
+        &self,
+        model: &Model,
+        part: Part<'w>,
+        batch: &Rows<'_>,
+        rows: &[usize],
+    ) -> Result<(Tape<'w>, Stream<'w>), ModelError> {
+        let head = model.head()?;
+        let mut tape = Tape::default();
+        let pass = Pass { cx: part.cx, model, lanes: std::slice::from_ref(part.at), cache: None };
+        let mut recorder = Recorder::new(pass, &self.wrt, self.kept, &mut tape);
+        let hidden = layers::hidden(&mut recorder, batch, None);
+        let x = layers::head_input(&mut recorder, head, &hidden, rows);
+        recorder.expect(head.last.params());
+        Ok((tape, x))
+    }
+
+    fn wants(&self, id: ParamId) -> bool {
+        self.wrt.binary_search(&id).is_ok()
+    }
+
+    /// The chains of a use of a parameter that has so many values.
+    fn chain(&mut self, id: ParamId, of: Use, elements: usize) -> &mut Vec<f32> {
+        self.chains.entry((id, of)).or_insert_with(|| vec![0.0; elements])
+    }
+
+    /// Hands the gradient of a parameter over: the sum over its uses, zeros if nothing used it.
+    fn hand_over(&mut self, cx: &Context, of: &mut dyn Differentiated, id: ParamId) {
+        let mut uses = [Use::Layer, Use::Table].into_iter().filter_map(|of| self.chains.remove(&(id, of)));
+        let mut gradient = uses.next().unwrap_or_else(|| vec![0.0; of.model().store.params()[id].elements()]);
+        if let Some(other) = uses.next() {
+            elementwise::add_assign(cx, &other, &mut gradient);
+        }
+        self.handed_over.insert(id);
+        of.take(id, gradient);
+    }
+}
