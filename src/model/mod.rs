@@ -35,7 +35,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub use backward::{Differentiated, Gradients, Kept, Part};
+pub use backward::{Differentiated, Gradients, Kept, Summand};
 pub use batch::Batch;
 pub use config::Config;
 pub use error::{AdapterProblem, ConfigProblem, ModelError};

@@ -3,6 +3,7 @@
 //! *What must stay true.* Everything that changes a result stands here; a family has no code of its own in the
 //! forward pass, and a reference implementation needs nothing else.
 
+use super::Kept;
 use crate::{
     direction::Stored,
     kernels::{
@@ -222,12 +223,17 @@ impl ArchSpec {
         size_of::<f32>() * (3 * self.hidden_size + attention.max(ffn))
     }
 
-    /// Bytes that a pass keeps of each row for its way back: what enters the layers of every block, and what they read of it.
-    pub fn tape_bytes(&self) -> usize {
+    /// Bytes of each row of a pass that goes back: what a tape keeps of every block, and twice what a pass holds at once, the
+    /// values and their gradient.
+    pub fn tape_bytes(&self, kept: Kept) -> usize {
         let attention = 2 * (self.query_width() + self.key_width());
         let ffn = if self.ffn.gated { 3 * self.ffn.width } else { 2 * self.ffn.width };
-        // The way back holds at once what the way there did, and its gradient.
-        self.layers * size_of::<f32>() * (4 * self.hidden_size + attention + ffn) + 2 * self.row_bytes()
+        let block = size_of::<f32>() * (4 * self.hidden_size + attention + ffn);
+        let blocks = match kept {
+            Kept::All => self.layers * block,
+            Kept::BlockInputs => size_of::<f32>() * self.layers * self.hidden_size + block,
+        };
+        blocks + 2 * self.row_bytes()
     }
 
     /// The angles of positions below `positions`, if positions are turned.

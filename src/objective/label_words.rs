@@ -9,7 +9,7 @@ use super::{LabelError, Scores, scores};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::{Context, cross_entropy::Vocabulary},
-    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Part, Slopes},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand},
 };
 
 /// One example: a sequence with a mask token, and the words that may stand there.
@@ -113,11 +113,11 @@ impl WordBatch {
         &self,
         of: &mut dyn Differentiated,
         sums: &mut Gradients,
-        part: Part<'_>,
+        summand: Summand<'_>,
         factor: f64,
     ) -> Result<Scores, ModelError> {
         let mut found = Scores::default();
-        sums.add_logits(of, part, &self.batch, &self.rows, &self.vocabulary, |logits| {
+        sums.add_logits(of, summand, &self.batch, &self.rows, &self.vocabulary, |logits| {
             found = Scores::of_choices(self.words(|row| logits.row(row)), &self.gold());
             let mut bars = vec![0.0; self.rows.len() * self.vocabulary.len()];
             let derivatives = scores::derivatives(&found.scores, &self.gold());

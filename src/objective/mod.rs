@@ -32,7 +32,7 @@ use crate::{
         cross_entropy::{Sums, Targets, Vocabulary},
         head::Scale,
     },
-    model::{ArchSpec, Batch, Differentiated, Gradients, Head, Model, ModelError, Part, Slopes},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Head, Model, ModelError, Slopes, Summand},
     tensor::Sequences,
 };
 
@@ -151,12 +151,12 @@ pub fn slopes(
 pub fn gradients(
     of: &mut dyn Differentiated,
     sums: &mut Gradients,
-    part: Part<'_>,
+    summand: Summand<'_>,
     (batch, labelled): (&Batch, &Labelled),
     factor: f64,
 ) -> Result<Sums, ModelError> {
     let scale = vec![factor as f32; labelled.count()];
-    sums.add_losses(of, part, batch, &labelled.rows, &labelled.targets(), Scale::Known(&scale))
+    sums.add_losses(of, summand, batch, &labelled.rows, &labelled.targets(), Scale::Known(&scale))
 }
 
 /// The losses of the labelled rows of `batch` in every lane, from one pass over the weights; `Sums::total` divided by

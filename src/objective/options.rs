@@ -19,7 +19,7 @@ use crate::{
         cross_entropy::{Sums, Targets, Vocabulary},
         head::Scale,
     },
-    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Part, Slopes},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand},
     tensor::Sequences,
 };
 
@@ -162,13 +162,13 @@ impl OptionBatch {
         &self,
         of: &mut dyn Differentiated,
         sums: &mut Gradients,
-        part: Part<'_>,
+        summand: Summand<'_>,
         factor: f64,
     ) -> Result<Scores, ModelError> {
         let found = match self.learnt {
             Learnt::Choice => {
                 let mut scale = |sums: &Sums| self.choice_scale(sums, factor);
-                sums.add_losses(of, part, &self.batch, &self.rows, &self.targets(), Scale::Of(&mut scale))?
+                sums.add_losses(of, summand, &self.batch, &self.rows, &self.targets(), Scale::Of(&mut scale))?
             }
             Learnt::Tokens => {
                 let scale = self.per_row(
@@ -176,7 +176,7 @@ impl OptionBatch {
                         if self.gold[example][0] == continuation { factor } else { 0.0 }
                     },
                 );
-                sums.add_losses(of, part, &self.batch, &self.rows, &self.targets(), Scale::Known(&scale))?
+                sums.add_losses(of, summand, &self.batch, &self.rows, &self.targets(), Scale::Known(&scale))?
             }
         };
         Ok(self.scores(&found))

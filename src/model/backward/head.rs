@@ -92,7 +92,11 @@ impl<'w> Reverse<'_, 'w> {
             bars.add(self.cx, x.node, x_bar);
         }
         self.unwind(tape, &mut bars);
-        self.finish();
+        let handed_over = self.sums.handed_over;
+        assert!(
+            !self.is_last || handed_over == self.sums.wrt.len(),
+            "layers use every parameter: {handed_over} of them"
+        );
     }
 
     /// The chains of the last product's weight and bias, as far as they are wanted.

@@ -17,7 +17,7 @@ mod recorder;
 mod reverse;
 mod tape;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     Batch, Model, ModelError,
@@ -73,7 +73,7 @@ pub enum Kept {
 
 /// How a batch is added to gradients.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
+pub struct Summand<'a> {
     /// What to compute with.
     pub cx: &'a Context,
     /// Where the model is differentiated.
@@ -97,7 +97,7 @@ pub struct Gradients {
     wrt: Vec<ParamId>,
     kept: Kept,
     chains: BTreeMap<(ParamId, Use), Vec<f32>>,
-    handed_over: BTreeSet<ParamId>,
+    handed_over: usize,
 }
 
 impl Gradients {
@@ -107,7 +107,7 @@ impl Gradients {
     /// If `wrt` does not ascend.
     pub fn new(wrt: &[ParamId], kept: Kept) -> Gradients {
         assert!(wrt.is_sorted_by(|a, b| a < b), "parameters {wrt:?} in ascending order");
-        Gradients { wrt: wrt.to_vec(), kept, chains: BTreeMap::new(), handed_over: BTreeSet::new() }
+        Gradients { wrt: wrt.to_vec(), kept, chains: BTreeMap::new(), handed_over: 0 }
     }
 
     /// Adds the gradient of `Σ scale[r] · loss[r]` over `rows` of a batch against `targets`, which has one label per row,
@@ -121,7 +121,7 @@ impl Gradients {
     pub fn add_losses(
         &mut self,
         of: &mut dyn Differentiated,
-        part: Part<'_>,
+        summand: Summand<'_>,
         batch: &Batch,
         rows: &[usize],
         targets: &Targets<'_>,
@@ -129,8 +129,8 @@ impl Gradients {
     ) -> Result<Sums, ModelError> {
         assert_eq!(rows.len(), targets.labels.len(), "{} labels for {} rows", targets.labels.len(), rows.len());
         let batch = Rows::new(of.model(), batch, vec![0; batch.sequences().len()])?;
-        let (tape, x) = self.record(of.model(), part, &batch, rows)?;
-        Ok(Reverse::new(self, of, part, &batch, targets.examples).losses(tape, &x, targets, scale))
+        let (tape, x) = self.record(of.model(), summand, &batch, rows)?;
+        Ok(Reverse::new(self, of, summand, &batch, targets.examples).losses(tape, &x, targets, scale))
     }
 
     /// Adds the gradient of a function of the logits of `rows` of a batch at the entries `ids` of the vocabulary:
@@ -145,16 +145,16 @@ impl Gradients {
     pub fn add_logits(
         &mut self,
         of: &mut dyn Differentiated,
-        part: Part<'_>,
+        summand: Summand<'_>,
         batch: &Batch,
         rows: &[usize],
         ids: &[u32],
         derivative: impl FnOnce(MatRef<'_>) -> Vec<f32>,
     ) -> Result<(), ModelError> {
         let batch = Rows::new(of.model(), batch, vec![0; batch.sequences().len()])?;
-        let (tape, x) = self.record(of.model(), part, &batch, rows)?;
+        let (tape, x) = self.record(of.model(), summand, &batch, rows)?;
         let examples = Sequences::from_lengths(rows.iter().map(|_| 1));
-        Reverse::new(self, of, part, &batch, &examples).logits(tape, &x, ids, derivative);
+        Reverse::new(self, of, summand, &batch, &examples).logits(tape, &x, ids, derivative);
         Ok(())
     }
 
@@ -162,13 +162,13 @@ impl Gradients {
     fn record<'w>(
         &self,
         model: &Model,
-        part: Part<'w>,
+        summand: Summand<'w>,
         batch: &Rows<'_>,
         rows: &[usize],
     ) -> Result<(Tape<'w>, Stream<'w>), ModelError> {
         let head = model.head()?;
         let mut tape = Tape::default();
-        let pass = Pass { cx: part.cx, model, lanes: std::slice::from_ref(part.at), cache: None };
+        let pass = Pass { cx: summand.cx, model, lanes: std::slice::from_ref(summand.at), cache: None };
         let mut recorder = Recorder::new(pass, &self.wrt, self.kept, &mut tape);
         let hidden = layers::hidden(&mut recorder, batch, None);
         let x = layers::head_input(&mut recorder, head, &hidden, rows);
@@ -185,14 +185,15 @@ impl Gradients {
         self.chains.entry((id, of)).or_insert_with(|| vec![0.0; elements])
     }
 
-    /// Hands the gradient of a parameter over: the sum over its uses, zeros if nothing used it.
+    /// Hands the gradient of a parameter over: the sum over its uses.
     fn hand_over(&mut self, cx: &Context, of: &mut dyn Differentiated, id: ParamId) {
         let mut uses = [Use::Layer, Use::Table].into_iter().filter_map(|of| self.chains.remove(&(id, of)));
+        // What is computed of it may reach no loss.
         let mut gradient = uses.next().unwrap_or_else(|| vec![0.0; of.model().store.params()[id].elements()]);
         if let Some(other) = uses.next() {
             elementwise::add_assign(cx, &other, &mut gradient);
         }
-        self.handed_over.insert(id);
+        self.handed_over += 1;
         of.take(id, gradient);
     }
 }

@@ -4,7 +4,7 @@
 //! handed over after the last step that adds to it: from then on nothing reads the parameter.
 
 use super::{
-    Differentiated, Gradients, Kept, Part, Use,
+    Differentiated, Gradients, Kept, Summand, Use,
     recorder::Recorder,
     tape::{Bars, Noted, Step, Tape},
 };
@@ -33,7 +33,7 @@ pub(super) struct Reverse<'p, 'w> {
     pub(super) sums: &'p mut Gradients,
     pub(super) of: &'p mut dyn Differentiated,
     lane: &'p [Displacement],
-    is_last: bool,
+    pub(super) is_last: bool,
     rows: &'p Rows<'p>,
     /// The examples of the rows that steps are met with: the head's, then the sequences of the batch.
     pub(super) examples: &'p Sequences,
@@ -43,15 +43,15 @@ impl<'p, 'w> Reverse<'p, 'w> {
     pub(super) fn new(
         sums: &'p mut Gradients,
         of: &'p mut dyn Differentiated,
-        part: Part<'w>,
+        summand: Summand<'w>,
         rows: &'p Rows<'p>,
         examples: &'p Sequences,
     ) -> Self
     where
         'w: 'p,
     {
-        let lane = std::slice::from_ref(part.at);
-        Reverse { cx: part.cx, sums, of, lane, is_last: part.is_last, rows, examples }
+        let lane = std::slice::from_ref(summand.at);
+        Reverse { cx: summand.cx, sums, of, lane, is_last: summand.is_last, rows, examples }
     }
 
     /// The operations of the pass, with the parameters as they are now.
@@ -78,12 +78,6 @@ impl<'p, 'w> Reverse<'p, 'w> {
         if self.is_last {
             self.sums.hand_over(self.cx, self.of, id);
         }
-    }
-
-    /// Hands over what nothing used at all.
-    pub(super) fn finish(mut self) {
-        let unused: Vec<_> = self.sums.wrt.iter().copied().filter(|id| !self.sums.handed_over.contains(id)).collect();
-        unused.into_iter().for_each(|id| self.complete(id));
     }
 
     /// Adds to the gradients of what a step read, given that of its result.

@@ -11,7 +11,7 @@ use super::{Examples, ExamplesError, Form, Learnt, Scored, passes, right};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::{Differentiated, Gradients, Model, ModelError, Part},
+    model::{Differentiated, Gradients, Model, ModelError, Summand},
     objective::{GenerationError, Scores},
     task::Metric,
 };
@@ -183,13 +183,13 @@ impl Minimised {
         &self,
         of: &mut dyn Differentiated,
         sums: &mut Gradients,
-        part: Part<'_>,
+        summand: Summand<'_>,
         numbers: &[usize],
         factor: f64,
     ) -> Result<Vec<f64>, ModelError> {
         assert!(self.has_slopes(), "the gradient of {:?}", self.criterion);
         let batch = self.examples.batch(Scored::Learnt, of.model(), numbers);
-        batch.gradients(of, sums, part, factor).map(|scores| scores.losses)
+        batch.gradients(of, sums, summand, factor).map(|scores| scores.losses)
     }
 }
 

@@ -25,7 +25,7 @@ use super::{GenerationError, LabelError, Learnt, OptionBatch, Options, Scores, W
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::{ArchSpec, Differentiated, Gradients, Model, ModelError, Part},
+    model::{ArchSpec, Differentiated, Gradients, Model, ModelError, Summand},
     task::{Encoded, Example, Judge, Metric, Objective, Place, Sequence, TaskError},
 };
 
@@ -263,12 +263,12 @@ impl ExampleBatch {
         &self,
         of: &mut dyn Differentiated,
         sums: &mut Gradients,
-        part: Part<'_>,
+        summand: Summand<'_>,
         factor: f64,
     ) -> Result<Scores, ModelError> {
         match self {
-            ExampleBatch::Continuations(batch) => batch.gradients(of, sums, part, factor),
-            ExampleBatch::Words(batch) => batch.gradients(of, sums, part, factor),
+            ExampleBatch::Continuations(batch) => batch.gradients(of, sums, summand, factor),
+            ExampleBatch::Words(batch) => batch.gradients(of, sums, summand, factor),
         }
     }
 }
