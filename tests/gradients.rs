@@ -406,7 +406,7 @@ fn gradients_are_central_differences_of_the_reference_in_every_tensor_of_every_f
                 let third = (far_ahead - 2.0 * ahead + 2.0 * behind - far_behind) / (2.0 * H * H * H);
                 let bound = third.abs() * H * H / 6.0
                     + ROUNDINGS * f64::EPSILON / 2.0 * ahead.abs() / H
-                    + 32.0 / (1 << 24) as f64 * longest;
+                    + 32.0 / f64::from(1 << 24) * longest;
                 assert!((found - expected).abs() <= bound, "{}, {name}: {found} for {expected} ± {bound}", case.name);
                 // The bound says something: a wrong sign of a tensor that matters is seen.
                 let matters = f64::from(gradient[at_largest]).abs() > 1e-4 * longest;
