@@ -1,7 +1,6 @@
 //! The head's last product and the loss, where the way back begins.
 
 use super::{
-    Use,
     reverse::Reverse,
     tape::{self, Bars, Tape},
 };
@@ -104,14 +103,14 @@ impl<'w> Reverse<'_, 'w> {
         [Some(last.weight), last.bias].map(|id| {
             let id = id.filter(|&id| self.sums.wants(id))?;
             let elements = self.of.model().store.params()[id].elements();
-            Some(std::mem::take(self.sums.chain(id, Use::Layer, elements)))
+            Some(std::mem::take(self.sums.chain(id, elements)))
         })
     }
 
     fn put_chains(&mut self, last: LinearPart, chains: [Option<Vec<f32>>; 2]) {
         for (id, chain) in [Some(last.weight), last.bias].into_iter().zip(chains) {
             if let (Some(id), Some(chain)) = (id, chain) {
-                self.sums.chains.insert((id, Use::Layer), chain);
+                self.sums.chains.insert(id, chain);
             }
         }
     }

@@ -10,7 +10,7 @@
 //!
 //! *What must stay true* (contract C1). An element of a gradient is one chain over labelled rows or tokens in batch order,
 //! which continues from batch to batch: however a batch is cut, the bits are the same. Where a table is also the head's
-//! matrix, each of its two uses has a chain of its own, and the gradient is their sum, one rounding.
+//! matrix, each of its two uses has chains of its own, and the gradient is their sum, one rounding.
 
 mod head;
 mod recorder;
@@ -30,10 +30,10 @@ use crate::{
     kernels::{
         Context,
         cross_entropy::{Sums, Targets},
-        elementwise,
+        elementwise, embedding,
         head::Scale,
     },
-    tensor::{MatRef, Sequences},
+    tensor::{MatMut, MatRef, Sequences},
 };
 use recorder::Recorder;
 use reverse::Reverse;
@@ -82,21 +82,15 @@ pub struct Summand<'a> {
     pub is_last: bool,
 }
 
-/// What a parameter is used as: each use has a chain of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Use {
-    /// In a layer.
-    Layer,
-    /// As a table whose rows are looked up.
-    Table,
-}
-
 /// Gradients with respect to some parameters, summed over batches.
 #[derive(Debug)]
 pub struct Gradients {
     wrt: Vec<ParamId>,
     kept: Kept,
-    chains: BTreeMap<(ParamId, Use), Vec<f32>>,
+    /// Of parameters of layers.
+    chains: BTreeMap<ParamId, Vec<f32>>,
+    /// Of tables.
+    lookups: BTreeMap<ParamId, Lookups>,
     handed_over: usize,
 }
 
@@ -106,7 +100,7 @@ impl Gradients {
         let mut wrt = wrt.to_vec();
         wrt.sort_unstable();
         wrt.dedup();
-        Gradients { wrt, kept, chains: BTreeMap::new(), handed_over: 0 }
+        Gradients { wrt, kept, chains: BTreeMap::new(), lookups: BTreeMap::new(), handed_over: 0 }
     }
 
     /// Adds the gradient of `Σ scale[r] · loss[r]` over `rows` of a batch against `targets`, which has one label per row,
@@ -179,20 +173,51 @@ impl Gradients {
         self.wrt.binary_search(&id).is_ok()
     }
 
-    /// The chains of a use of a parameter that has so many values.
-    fn chain(&mut self, id: ParamId, of: Use, elements: usize) -> &mut Vec<f32> {
-        self.chains.entry((id, of)).or_insert_with(|| vec![0.0; elements])
+    /// The chains of a parameter of a layer, which has so many values.
+    fn chain(&mut self, id: ParamId, elements: usize) -> &mut Vec<f32> {
+        self.chains.entry(id).or_insert_with(|| vec![0.0; elements])
     }
 
     /// Hands the gradient of a parameter over: the sum over its uses.
     fn hand_over(&mut self, cx: &Context, of: &mut dyn Differentiated, id: ParamId) {
-        let mut uses = [Use::Layer, Use::Table].into_iter().filter_map(|of| self.chains.remove(&(id, of)));
-        // What is computed of it may reach no loss.
-        let mut gradient = uses.next().unwrap_or_else(|| vec![0.0; of.model().store.params()[id].elements()]);
-        if let Some(other) = uses.next() {
-            elementwise::add_assign(cx, &other, &mut gradient);
+        let param = &of.model().store.params()[id];
+        let (elements, width) = (param.elements(), param.cols());
+        // Rows that were not looked up, and what reaches no loss.
+        let mut gradient = self.chains.remove(&id).unwrap_or_else(|| vec![0.0; elements]);
+        if let Some(lookups) = self.lookups.remove(&id) {
+            lookups.add_to(cx, width, &mut gradient);
         }
         self.handed_over += 1;
         of.take(id, gradient);
+    }
+}
+
+/// The chains of those rows of a table that were looked up: of 49,152 rows of a vocabulary a batch of 1024 tokens reads few.
+#[derive(Debug, Default)]
+struct Lookups {
+    /// Where each row's chains are.
+    places: BTreeMap<u32, u32>,
+    chains: Vec<f32>,
+}
+
+impl Lookups {
+    /// Continues the chains of rows `ids`, given the gradient of what was looked up.
+    fn continue_by(&mut self, cx: &Context, ids: &[u32], bar: MatRef<'_>) {
+        let mut place = |&id: &u32| {
+            let next = self.places.len() as u32;
+            *self.places.entry(id).or_insert(next)
+        };
+        let places: Vec<u32> = ids.iter().map(&mut place).collect();
+        let rows = self.places.len();
+        self.chains.resize(rows * bar.cols(), 0.0);
+        embedding::backward(cx, bar, &places, 1.0, MatMut::new(&mut self.chains, rows, bar.cols()));
+    }
+
+    /// Adds each row's chains to the row of a matrix of so many columns.
+    fn add_to(self, cx: &Context, width: usize, matrix: &mut [f32]) {
+        for (row, place) in self.places {
+            let [row, place] = [row, place].map(|at| at as usize * width..(at as usize + 1) * width);
+            elementwise::add_assign(cx, &self.chains[place], &mut matrix[row]);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! handed over after the last step that adds to it: from then on nothing reads the parameter.
 
 use super::{
-    Differentiated, Gradients, Kept, Summand, Use,
+    Differentiated, Gradients, Kept, Summand,
     recorder::Recorder,
     tape::{Bars, Noted, Step, Tape},
 };
@@ -14,7 +14,7 @@ use crate::{
         Context, activation,
         attention::{self, Gradients as AttentionGradients},
         elementwise::{self, Store},
-        embedding, matmul,
+        matmul,
         norm::{self, NormGradient},
         rope,
     },
@@ -85,7 +85,7 @@ impl<'p, 'w> Reverse<'p, 'w> {
         let cx = self.cx;
         match step {
             Step::Gather { table, ids } => {
-                self.add_to(table, Use::Table, |sum| embedding::backward(cx, bar.all().rows, &ids, 1.0, sum));
+                self.sums.lookups.entry(table).or_default().continue_by(cx, &ids, bar.all().rows);
             }
             Step::Linear { part, from, x, columns } => {
                 let y_bar = bar.all().rows.column_range(columns);
@@ -188,13 +188,13 @@ impl<'p, 'w> Reverse<'p, 'w> {
     fn linear_parameters(&mut self, part: LinearPart, x: Option<MatRef<'_>>, y_bar: MatRef<'_>) {
         let (cx, examples) = (self.cx, self.examples);
         if let Some(x) = x {
-            self.add_to(part.weight, Use::Layer, |sum| match part.stored {
+            self.add_to(part.weight, |sum| match part.stored {
                 Stored::OutIn => matmul::backward::weight(cx, y_bar, x, examples, sum),
                 Stored::InOut => matmul::backward::weight(cx, x, y_bar, examples, sum),
             });
         }
         if let Some(bias) = part.bias.filter(|&id| self.sums.wants(id)) {
-            self.add_to(bias, Use::Layer, |sum| elementwise::add_bias_backward(cx, y_bar, sum.into_data()));
+            self.add_to(bias, |sum| elementwise::add_bias_backward(cx, y_bar, sum.into_data()));
         }
     }
 
@@ -204,13 +204,13 @@ impl<'p, 'w> Reverse<'p, 'w> {
             // The derivative of x̂ · weight by the weight does not read it: any values of its length will do.
             let weight = vec![0.0; x.width()];
             let norm = self.of.model().spec.norm.over(&weight, None);
-            self.add_to(part.weight, Use::Layer, |sum| {
+            self.add_to(part.weight, |sum| {
                 let gradient = NormGradient { weight: sum.into_data(), bias: None };
                 norm::backward_parameters(cx, norm, x.all().rows, y_bar, gradient);
             });
         }
         if let Some(bias) = part.bias.filter(|&id| self.sums.wants(id)) {
-            self.add_to(bias, Use::Layer, |sum| elementwise::add_bias_backward(cx, y_bar, sum.into_data()));
+            self.add_to(bias, |sum| elementwise::add_bias_backward(cx, y_bar, sum.into_data()));
         }
     }
 
@@ -231,10 +231,10 @@ impl<'p, 'w> Reverse<'p, 'w> {
         x_bar
     }
 
-    /// Adds to the chains of a use of a parameter.
-    pub(super) fn add_to(&mut self, id: ParamId, of: Use, add: impl FnOnce(MatMut<'_>)) {
+    /// Adds to the chains of a parameter of a layer.
+    fn add_to(&mut self, id: ParamId, add: impl FnOnce(MatMut<'_>)) {
         let param = &self.of.model().store.params()[id];
         let (rows, cols) = (param.rows(), param.cols());
-        add(MatMut::new(self.sums.chain(id, of, rows * cols), rows, cols));
+        add(MatMut::new(self.sums.chain(id, rows * cols), rows, cols));
     }
 }
