@@ -33,6 +33,16 @@ pub enum Stored {
     InOut,
 }
 
+impl Stored {
+    /// How the layer is stored that goes from outputs to inputs.
+    fn reversed(self) -> Stored {
+        match self {
+            Stored::OutIn => Stored::InOut,
+            Stored::InOut => Stored::OutIn,
+        }
+    }
+}
+
 /// One parameter as every lane sees it: the directions that any lane adds to it, each with its coefficient in each
 /// lane.
 #[derive(Clone, Debug)]
@@ -108,6 +118,21 @@ impl<'a> Moves<'a> {
         let operand = fuse::Perturbed::new(weight, &dense, if dense.is_empty() { 1 } else { self.lanes });
         let own = |lane: usize| x.row_range(lane * x.rows() / self.lanes..(lane + 1) * x.rows() / self.lanes);
         thin::linear(cx, x, (&operand, stored), &thin, own, bias, y);
+    }
+
+    /// `dx = dy W` in every lane: from the gradient of what [`Moves::linear`] makes to that of what it reads. It is the layer
+    /// that is stored the other way round, low-rank terms included.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn linear_backward(
+        &self,
+        cx: &Context,
+        dy: MatRef<'_>,
+        (weight, stored): (WeightRef<'_>, Stored),
+        dx: MatMut<'_>,
+    ) {
+        self.linear(cx, dy, (weight, stored.reversed()), None, dx);
     }
 
     /// Rows `ids` of the table in every lane: `y` `[lanes · ids.len(), D]`, or `[ids.len(), D]` where nothing moves it.

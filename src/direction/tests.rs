@@ -302,6 +302,22 @@ proptest! {
                             }
                         }
                         assert_same_bits(&fused, &plain, format_args!("{isa} {profile} {rows}x{cols} {layout:?}"));
+                        // The way back of the same lanes, from what the way there made.
+                        let (dy, mut plain) = (MatRef::new(&plain, lanes.len() * m, n), vec![0.0; x.data().len()]);
+                        let mut fused = plain.clone();
+                        on_threads(threads, || {
+                            let dx = MatMut::new(&mut fused, lanes.len() * m, k);
+                            moves.linear_backward(&cx, dy, (weight, layout), dx);
+                        });
+                        for (lane, (expected, dx)) in expected.iter().zip(plain.chunks_mut(m * k)).enumerate() {
+                            let (dy, dx) = (dy.row_range(lane * m..(lane + 1) * m), MatMut::new(dx, m, k));
+                            let expected = WeightRef::f32(expected, rows, cols);
+                            match layout {
+                                Stored::OutIn => backward::input(&cx, dy, &expected, false, dx),
+                                Stored::InOut => matmul::forward(&cx, dy, &expected, None, dx),
+                            }
+                        }
+                        assert_same_bits(&fused, &plain, format_args!("{isa} {profile} {rows}x{cols} {layout:?} back"));
                     }
                 }
             }

@@ -8,18 +8,19 @@
 //! over the whole matrix (contract C1). *What must stay true*: gradients of weight and bias are one chain
 //! per element over labelled rows in batch order, continuing in the buffer.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use rayon::prelude::*;
 
 use super::{
     Context,
     cross_entropy::{RowGradient, RowLoss, RowSlope, Sums, Targets},
-    matmul::{self, PanelSource, product},
+    elementwise,
+    matmul::{self, PanelSource},
 };
 use crate::{
     simd::Simd,
-    tensor::{MatMut, MatRef},
+    tensor::{MatMut, MatRef, Scratch, Sequences},
 };
 
 /// Bytes of logits that exist at a time, all branches together.
@@ -98,7 +99,7 @@ fn sums(
     let (rows, v) = (targets.labels.len(), targets.vocabulary.len());
     check(x, groups, v, targets);
     let mut values = cx.workspace.take::<f64>(groups * rows);
-    for block in blocks(targets, (rows_at_a_time(v) / groups).max(1)) {
+    for Block { rows: block, .. } in blocks(targets, (rows_at_a_time(v) / groups).max(1)) {
         let (r, m) = (block.len(), groups * block.len());
         let input = gather(cx, x, &block, groups);
         let mut logits = cx.workspace.take::<f32>(m * v);
@@ -113,65 +114,102 @@ fn sums(
     (0..groups).map(|g| targets.sum(&values[g * rows..(g + 1) * rows])).collect()
 }
 
-/// Where [`backward`] writes.
+/// How much the loss of each row counts in the sum that [`backward_by`] differentiates: a value per row, those of rows
+/// without a label unread.
+pub enum Scale<'a> {
+    /// Known before the losses are: logits are made once.
+    Known(&'a [f32]),
+    /// Found from the losses: logits that are not one block are made twice.
+    Of(&'a mut dyn FnMut(&Sums) -> Vec<f32>),
+}
+
+/// Where [`backward_by`] writes, as far as it is wanted.
 #[derive(Debug)]
 pub struct Gradients<'a> {
     /// Of the input, `[R, D]`: written, +0 in rows without a label.
-    pub x: MatMut<'a>,
-    /// Of the weight, `[V, D]`: added to, if wanted.
+    pub x: Option<MatMut<'a>>,
+    /// Of the weight, `[V, D]`: added to.
     pub weight: Option<MatMut<'a>>,
-    /// Of the bias, `[V]`: added to, if wanted.
+    /// Of the bias, `[V]`: added to.
     pub bias: Option<&'a mut [f32]>,
 }
 
-/// The gradients of `Σ scale[r] · loss[r]`; `scale` has `R` values, those of rows without a label unread.
+/// The losses of [`forward_by`] for one group of rows, and the gradients of `Σ scale[r] · loss[r]`.
+///
+/// `product` makes logits of rows of `x`, as in [`forward_by`]; `adjoint` makes of the gradient of such logits, `[r, V]`,
+/// that of the rows, `[r, D]`.
 ///
 /// # Panics
-/// As [`forward`].
-pub fn backward(
+/// As [`forward`], or if there is not one scale per row.
+pub fn backward_by(
     cx: &Context,
     x: MatRef,
-    weight: MatRef,
-    bias: Option<&[f32]>,
     targets: &Targets,
-    scale: &[f32],
+    scale: Scale,
+    mut product: impl FnMut(MatRef<'_>, MatMut<'_>),
+    mut adjoint: impl FnMut(MatRef<'_>, MatMut<'_>),
     mut gradients: Gradients,
-) {
-    let (v, d) = (weight.rows(), weight.cols());
+) -> Sums {
+    let (rows, v, d) = (targets.labels.len(), targets.vocabulary.len(), x.cols());
     check(x, 1, v, targets);
-    check(gradients.x.as_ref(), 1, v, targets);
-    assert_eq!(scale.len(), x.rows(), "{} scales for {} rows", scale.len(), x.rows());
-    for row in gradients.x.reborrow().into_rows() {
-        row.fill(0.0);
+    if let Some(x_bar) = &mut gradients.x {
+        check(x_bar.as_ref(), 1, v, targets);
+        x_bar.reborrow().into_rows().for_each(|row| row.fill(0.0));
     }
-    for block in blocks(targets, rows_at_a_time(weight.rows())) {
-        let m = block.len();
+    let blocks = blocks(targets, rows_at_a_time(v));
+    let mut values = cx.workspace.take::<f64>(rows);
+    let mut make = |block: &Block, input: &Scratch<'_, f32>| {
+        let m = block.rows.len();
         let mut logits = cx.workspace.take::<f32>(m * v);
-        let mut x_bar = cx.workspace.take::<f32>(m * d);
-        let x = gather(cx, x, &block, 1);
-        let x = MatRef::new(&x, m, d);
-        product::nt(cx, x, weight, false, MatMut::new(&mut logits, m, v));
-        logits.par_chunks_exact_mut(v).zip(&block).for_each(|(logits, row)| {
-            if let Some(bias) = bias {
-                logits.iter_mut().zip(bias).for_each(|(logit, bias)| *logit += bias);
+        product(MatRef::new(input, m, d), MatMut::new(&mut logits, m, v));
+        logits
+    };
+    let evaluate = |block: &Block, logits: &[f32], values: &mut [f64]| {
+        let loss = |(logits, row): (_, &Labelled)| cx.isa.dispatch(RowLoss { logits, target: row.target });
+        let found: Vec<_> = logits.par_chunks_exact(v).zip(&block.rows).map(loss).collect();
+        block.rows.iter().zip(found).for_each(|(row, loss)| values[row.row] = loss);
+    };
+
+    let mut held = None;
+    let (is_known, scale) = match scale {
+        Scale::Known(scale) => (true, Cow::Borrowed(scale)),
+        Scale::Of(scale) => {
+            for block in &blocks {
+                let logits = make(block, &gather(cx, x, &block.rows, 1));
+                evaluate(block, &logits, &mut values);
+                held = (blocks.len() == 1).then_some(logits);
             }
+            (false, Cow::Owned(scale(&targets.sum(&values))))
+        }
+    };
+    assert_eq!(scale.len(), rows, "{} scales for {rows} rows", scale.len());
+    for block in &blocks {
+        let m = block.rows.len();
+        let input = gather(cx, x, &block.rows, 1);
+        let mut logits = held.take().unwrap_or_else(|| make(block, &input));
+        if is_known {
+            evaluate(block, &logits, &mut values);
+        }
+        logits.par_chunks_exact_mut(v).zip(&block.rows).for_each(|(logits, row)| {
             cx.isa.dispatch(RowGradient { logits, target: row.target, scale: scale[row.row] });
         });
         let logits_bar = MatRef::new(&logits, m, v);
-        product::nn(cx, logits_bar, weight, false, MatMut::new(&mut x_bar, m, d));
-        for (row, x_bar) in block.iter().zip(x_bar.chunks_exact(d)) {
-            gradients.x.row_mut(row.row).copy_from_slice(x_bar);
-        }
-        if let Some(weight_bar) = &mut gradients.weight {
-            product::tn(cx, logits_bar, x, true, weight_bar.reborrow());
-        }
-        if let Some(bias_bar) = &mut gradients.bias {
-            assert_eq!(bias_bar.len(), v, "a bias gradient [{}] for {v} columns", bias_bar.len());
-            for row in logits.chunks_exact(v) {
-                bias_bar.iter_mut().zip(row).for_each(|(sum, term)| *sum += term);
+        if let Some(x_bar) = &mut gradients.x {
+            let mut own = cx.workspace.take::<f32>(m * d);
+            adjoint(logits_bar, MatMut::new(&mut own, m, d));
+            for (row, own) in block.rows.iter().zip(own.chunks_exact(d)) {
+                x_bar.row_mut(row.row).copy_from_slice(own);
             }
         }
+        if let Some(weight_bar) = &mut gradients.weight {
+            let x = MatRef::new(&input, m, d);
+            matmul::backward::weight(cx, logits_bar, x, &block.examples, weight_bar.reborrow());
+        }
+        if let Some(bias_bar) = &mut gradients.bias {
+            elementwise::add_bias_backward(cx, logits_bar, bias_bar);
+        }
     }
+    targets.sum(&values)
 }
 
 /// The rows of a weight that a restricted vocabulary reads, as a weight of their own.
@@ -223,16 +261,45 @@ struct Labelled {
     target: usize,
 }
 
-/// The labelled rows in order, `rows` at a time.
-fn blocks(targets: &Targets, rows: usize) -> Vec<Vec<Labelled>> {
-    let labelled: Vec<_> = (0..targets.labels.len())
-        .filter_map(|row| targets.column(row).map(|target| Labelled { row, target }))
-        .collect();
-    labelled.chunks(rows).map(<[_]>::to_vec).collect()
+/// Labelled rows whose logits exist at a time, and how many are each example's.
+struct Block {
+    rows: Vec<Labelled>,
+    examples: Sequences,
+}
+
+/// The labelled rows in order, at most `rows` at a time. An example is cut after an even number of its rows, so that its
+/// tokens pair as they do uncut ([`matmul::backward::weight`]).
+fn blocks(targets: &Targets, rows: usize) -> Vec<Block> {
+    let (mut blocks, mut block, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+    let finish = |block: &mut Vec<Labelled>, lengths: &mut Vec<usize>| Block {
+        rows: std::mem::take(block),
+        examples: Sequences::from_lengths(std::mem::take(lengths)),
+    };
+    for example in targets.examples.iter() {
+        let labelled: Vec<_> =
+            example.filter_map(|row| targets.column(row).map(|target| Labelled { row, target })).collect();
+        let mut rest = &labelled[..];
+        while !rest.is_empty() {
+            let room = rows - block.len();
+            let fitting = if rest.len() <= room { rest.len() } else { room / 2 * 2 };
+            let fitting = if fitting == 0 && block.is_empty() { 1 } else { fitting };
+            let (now, later) = rest.split_at(fitting);
+            block.extend(now);
+            lengths.push(now.len());
+            if !later.is_empty() {
+                blocks.push(finish(&mut block, &mut lengths));
+            }
+            rest = later;
+        }
+    }
+    if !block.is_empty() {
+        blocks.push(finish(&mut block, &mut lengths));
+    }
+    blocks
 }
 
 /// The block's rows of every branch of `x`, dense.
-fn gather<'w>(cx: &'w Context, x: MatRef, block: &[Labelled], branches: usize) -> crate::tensor::Scratch<'w, f32> {
+fn gather<'w>(cx: &'w Context, x: MatRef, block: &[Labelled], branches: usize) -> Scratch<'w, f32> {
     let (rows, d) = (x.rows() / branches, x.cols());
     let mut out = cx.workspace.take::<f32>(branches * block.len() * d);
     let sources = (0..branches).flat_map(|b| block.iter().map(move |labelled| b * rows + labelled.row));
@@ -330,12 +397,20 @@ mod tests {
             let mut logits_bar = vec![0.0; R * V];
             cross_entropy::backward(cx, &targets, logits, &scale, MatMut::new(&mut logits_bar, R, V));
             let (mut x_bar, mut w_bar, mut b_bar) = (vec![f32::NAN; R * D], vec![0.5; V * D], vec![0.25; V]);
-            let gradients = Gradients {
-                x: MatMut::new(&mut x_bar, R, D),
-                weight: Some(MatMut::new(&mut w_bar, V, D)),
-                bias: Some(&mut b_bar),
-            };
-            backward(cx, x, MatRef::new(&w, V, D), Some(&bias), &targets, &scale, gradients);
+            let mut from_losses = |_: &Sums| scale.clone();
+            let scales = [Scale::Known(&scale), Scale::Of(&mut from_losses)];
+            for scale in scales {
+                w_bar.fill(0.5);
+                b_bar.fill(0.25);
+                let gradients = Gradients {
+                    x: Some(MatMut::new(&mut x_bar, R, D)),
+                    weight: Some(MatMut::new(&mut w_bar, V, D)),
+                    bias: Some(&mut b_bar),
+                };
+                let product = |x: MatRef<'_>, y: MatMut<'_>| matmul::forward(cx, x, &weight, Some(&bias), y);
+                let adjoint = |y: MatRef<'_>, x: MatMut<'_>| matmul::backward::input(cx, y, &weight, false, x);
+                same_sums(&backward_by(cx, x, &targets, scale, product, adjoint, gradients), &expected, label);
+            }
             let (mut x_sum, mut w_sum, mut b_sum) = (vec![0.0_f32; R * D], vec![0.5_f32; V * D], vec![0.25_f32; V]);
             for r in (0..R).filter(|&r| labels[r].is_some()) {
                 for c in 0..V {

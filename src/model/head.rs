@@ -48,11 +48,14 @@ impl Model {
         rows: &[usize],
         vocabulary: Vocabulary<'_>,
     ) -> Result<Logits<'w>, ModelError> {
-        let pass = Pass { cx, model: self, lanes, cache: None };
+        let mut pass = Pass { cx, model: self, lanes, cache: None };
         let head = self.head()?;
-        let x = layers::head_input(&pass, head, &hidden.stream, rows);
+        let x = layers::head_input(&mut pass, head, &hidden.stream, rows);
         let stream = match vocabulary {
-            Vocabulary::Full(_) => pass.product(head.last, &pass.enter(x, head.last.params())),
+            Vocabulary::Full(_) => {
+                let x = pass.enter(x, head.last.params());
+                pass.product(head.last, &x)
+            }
             Vocabulary::Only(ids) => pass.entries(head.last, x, ids),
         };
         Ok(Logits { stream })
@@ -78,9 +81,9 @@ impl Model {
             let logits = self.logits(cx, hidden, lanes, rows, targets.vocabulary)?;
             return Ok((0..lanes.len()).map(|lane| cross_entropy::forward(cx, targets, logits.lane(lane))).collect());
         }
-        let pass = Pass { cx, model: self, lanes, cache: None };
+        let mut pass = Pass { cx, model: self, lanes, cache: None };
         let head = self.head()?;
-        let x = layers::head_input(&pass, head, &hidden.stream, rows);
+        let x = layers::head_input(&mut pass, head, &hidden.stream, rows);
         let x = pass.enter(x, head.last.params());
         let groups = x.groups();
         // Head and loss in one, block of rows by block of rows.
@@ -89,19 +92,19 @@ impl Model {
         Ok((0..lanes.len()).map(|lane| sums[lane.min(groups - 1)].clone()).collect())
     }
 
-    pub(super) fn head(&self) -> Result<&HeadParts, ModelError> {
-        self.parts.head.as_ref().ok_or(ModelError::NoHead { family: self.spec.family })
+    pub(super) fn head(&self) -> Result<HeadParts, ModelError> {
+        self.parts.head.ok_or(ModelError::NoHead { family: self.spec.family })
     }
 }
 
 impl<'w> Pass<'_, 'w> {
     /// The logits of some entries of the vocabulary: their rows of the matrix are taken out and multiplied by.
-    fn entries(&self, last: LinearPart, x: Stream<'w>, ids: &[u32]) -> Stream<'w> {
+    pub(super) fn entries(&self, last: LinearPart, x: Stream<'w>, ids: &[u32]) -> Stream<'w> {
         let x = x.fork(self.cx, self.lanes.len());
         let mut logits = x.beside(self.cx, ids.len());
         let matrix = self.model.store.weight(last.weight);
         for lane in 0..self.lanes.len() {
-            let alone = Pass { cx: self.cx, model: self.model, lanes: &self.lanes[lane..=lane], cache: None };
+            let mut alone = Pass { cx: self.cx, model: self.model, lanes: &self.lanes[lane..=lane], cache: None };
             let entries = alone.gather(last.weight, ids, 1, matrix.cols());
             let bias: Option<Vec<f32>> = last.bias.map(|id| {
                 let bias = &alone.vectors(id)[0];

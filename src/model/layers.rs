@@ -2,7 +2,8 @@
 //!
 //! *What it is.* The order in which the parts of a model meet the rows of a ragged batch. A [`Mode`] says what a row is
 //! and what an operation does to it: [`super::pass`] carries the rows of displaced lanes, [`super::tangent`] rows and
-//! their changes along directions. *What it is not.* Arithmetic. *What must stay true*: what families differ in is data.
+//! their changes along directions, [`super::backward`] notes what the way back needs. *What it is not.* Arithmetic. *What
+//! must stay true*: what families differ in is data, and rows change in operations of the mode only.
 //!
 //! Shapes: `T` rows (tokens), `D` hidden size; the rows of all groups of a [`Stream`] are stacked.
 
@@ -23,6 +24,7 @@ use crate::{
         rope::{self, RopeTable},
     },
     tensor::{MatMut, MatRef, Sequences},
+    weights::Lora,
 };
 
 /// What the rows of a pass have in common.
@@ -30,9 +32,12 @@ pub(super) struct Rows<'a> {
     pub(super) batch: &'a Batch,
     /// Tokens of each sequence before its first row.
     pub(super) starts: Vec<usize>,
-    positions: Vec<u32>,
-    rope: Option<Arc<RopeTable>>,
+    pub(super) positions: Vec<u32>,
+    pub(super) rope: Option<Arc<RopeTable>>,
 }
+
+/// Where queries, keys and values lie side by side.
+pub(super) type Columns = [Range<usize>; 3];
 
 impl<'a> Rows<'a> {
     /// The rows of `batch`, checked, sequence `b` going on after `starts[b]` tokens.
@@ -56,22 +61,64 @@ pub(super) trait Mode<'w> {
     fn widen(&self, stream: Stream<'w>, groups: usize) -> Stream<'w>;
 
     /// Rows `ids` of a table, of `width` columns, in each of `groups` groups.
-    fn gather(&self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w>;
+    fn gather(&mut self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w>;
 
-    /// `y = x Wᵀ (+ bias)`, without an adapter.
+    /// The arithmetic of a linear layer, `y = x Wᵀ (+ bias)`, without its adapter.
     fn linear(&self, part: LinearPart, x: Grouped<'_>, y: MatMut<'_>);
 
     /// `norm(x)`.
-    fn norm(&self, part: NormPart, x: &Stream<'w>) -> Stream<'w>;
+    fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w>;
 
     /// `x = activation(x)`.
-    fn activate(&self, activation: Activation, x: &mut Stream<'w>);
+    fn activate(&mut self, activation: Activation, x: &mut Stream<'w>);
 
     /// `activation(gate) · up`.
-    fn gate(&self, activation: Activation, gate: Stream<'w>, up: Stream<'w>) -> Stream<'w>;
+    fn gate(&mut self, activation: Activation, gate: Stream<'w>, up: Stream<'w>) -> Stream<'w>;
 
     /// Attention of block `index` over queries, keys and values, the columns of `x`.
-    fn attend(&mut self, index: usize, rows: &Rows<'_>, x: &Stream<'w>, columns: [Range<usize>; 3]) -> Stream<'w>;
+    fn attend(&mut self, index: usize, rows: &Rows<'_>, x: &Stream<'w>, columns: &Columns) -> Stream<'w>;
+
+    /// [`Mode::linear`] from rows to columns of rows.
+    fn layer(&mut self, part: LinearPart, x: &Stream<'w>, y: &mut Stream<'w>, columns: Range<usize>) {
+        self.linear(part, x.all(), y.all_mut().column_range_mut(columns));
+    }
+
+    /// `x += delta`.
+    fn add(&mut self, x: &mut Stream<'w>, delta: &Stream<'w>) {
+        x.add(self.cx(), delta);
+    }
+
+    /// `scale · delta` added to columns of `y`.
+    fn add_scaled(&mut self, scale: f32, delta: &Stream<'w>, y: &mut Stream<'w>, columns: Range<usize>) {
+        elementwise::axpy_rows(self.cx(), scale, delta.all().rows, y.all_mut().column_range_mut(columns));
+    }
+
+    /// Turns columns of `x` by the positions of the rows. A rotation is linear: the change of what is turned is turned
+    /// with it.
+    fn turn(&mut self, rows: &Rows<'_>, table: &RopeTable, x: &mut Stream<'w>, columns: Range<usize>) {
+        let positions = rows.positions.repeat(x.groups());
+        rope::forward(self.cx(), table, &positions, x.all_mut().column_range_mut(columns));
+    }
+
+    /// These rows of every group, in this order.
+    fn select(&mut self, x: &Stream<'w>, rows: &[usize]) -> Stream<'w> {
+        let mut selected = Stream::new(self.cx(), x.groups(), rows.len(), x.width());
+        let mut out = selected.all_mut();
+        for group in 0..x.groups() {
+            for (at, &row) in rows.iter().enumerate() {
+                out.row_mut(group * rows.len() + at).copy_from_slice(x.group(group).row(row));
+            }
+        }
+        selected
+    }
+
+    /// A whole block.
+    fn block(&mut self, index: usize, rows: &Rows<'_>, stream: Stream<'w>) -> Stream<'w>
+    where
+        Self: Sized,
+    {
+        block(self, index, rows, stream)
+    }
 
     /// `stream` as a stage with these parameters needs it.
     fn enter(&self, stream: Stream<'w>, params: impl Iterator<Item = ParamId>) -> Stream<'w> {
@@ -79,22 +126,23 @@ pub(super) trait Mode<'w> {
         self.widen(stream, groups)
     }
 
-    /// [`Mode::linear`], and what the layer's adapter adds: `scale · (x Aᵀ) Bᵀ`.
-    fn adapted(&self, part: LinearPart, x: Grouped<'_>, mut y: MatMut<'_>) {
-        self.linear(part, x, y.reborrow());
-        if let (Some([down, up]), Some(lora)) = (part.adapter_layers(), &self.model().lora) {
-            let mut inner = Stream::like(self.cx(), x, down.outputs);
-            self.linear(down, x, inner.all_mut());
-            let mut change = inner.beside(self.cx(), up.outputs);
-            self.linear(up, inner.all(), change.all_mut());
-            elementwise::axpy_rows(self.cx(), lora.scale(), change.all().rows, y);
+    /// [`Mode::layer`], and what the layer's adapter adds: `scale · (x Aᵀ) Bᵀ`.
+    fn adapted(&mut self, part: LinearPart, x: &Stream<'w>, y: &mut Stream<'w>, columns: Range<usize>) {
+        self.layer(part, x, y, columns.clone());
+        let scale = self.model().lora.as_ref().map(Lora::scale);
+        if let (Some([down, up]), Some(scale)) = (part.adapter_layers(), scale) {
+            let mut inner = x.beside(self.cx(), down.outputs);
+            self.layer(down, x, &mut inner, 0..down.outputs);
+            let mut change = x.beside(self.cx(), up.outputs);
+            self.layer(up, &inner, &mut change, 0..up.outputs);
+            self.add_scaled(scale, &change, y, columns);
         }
     }
 
     /// A linear layer into rows of its own.
-    fn product(&self, part: LinearPart, x: &Stream<'w>) -> Stream<'w> {
+    fn product(&mut self, part: LinearPart, x: &Stream<'w>) -> Stream<'w> {
         let mut y = x.beside(self.cx(), part.outputs);
-        self.adapted(part, x.all(), y.all_mut());
+        self.adapted(part, x, &mut y, 0..part.outputs);
         y
     }
 }
@@ -111,10 +159,7 @@ pub(super) fn hidden<'w, M: Mode<'w>>(
         if let Some(observer) = &mut observer {
             observer(index, stream.all().rows);
         }
-        let block = mode.model().parts.blocks[index];
-        stream = mode.enter(stream, block.params());
-        stream = attention_layer(mode, index, &block, rows, stream);
-        stream = feed_forward(mode, &block, stream);
+        stream = mode.block(index, rows, stream);
     }
     let stream = leave(mode, stream);
     if let Some(observer) = &mut observer {
@@ -123,27 +168,38 @@ pub(super) fn hidden<'w, M: Mode<'w>>(
     stream
 }
 
-/// From tokens to the residual stream.
-fn embed<'w, M: Mode<'w>>(mode: &M, rows: &Rows<'_>) -> Stream<'w> {
-    let (parts, spec) = (&mode.model().parts, &mode.model().spec);
-    let norm = parts.embedding_norm.map(NormPart::params).into_iter().flatten();
-    let project = parts.project_in.map(|part| part.weight);
-    let entries = [Some(parts.tokens), parts.types, parts.positions, project].into_iter().flatten();
-    let groups = mode.groups(entries.chain(norm));
+/// Block `index`, over the operations of `mode`.
+pub(super) fn block<'w, M: Mode<'w>>(mode: &mut M, index: usize, rows: &Rows<'_>, stream: Stream<'w>) -> Stream<'w> {
+    let block = mode.model().parts.blocks[index];
+    let stream = mode.enter(stream, block.params());
+    let stream = attention_layer(mode, index, &block, rows, stream);
+    feed_forward(mode, &block, stream)
+}
 
-    let mut stream = mode.gather(parts.tokens, rows.batch.ids(), groups, spec.embedding.width);
-    if let Some(part) = parts.project_in {
+/// From tokens to the residual stream.
+fn embed<'w, M: Mode<'w>>(mode: &mut M, rows: &Rows<'_>) -> Stream<'w> {
+    let parts = &mode.model().parts;
+    let (tokens, types, table) = (parts.tokens, parts.types, parts.positions);
+    let (norm, project) = (parts.embedding_norm, parts.project_in);
+    let spec = &mode.model().spec;
+    let (embedded, hidden, positions) = (spec.embedding.width, spec.hidden_size, spec.embedding.positions);
+    let entries = [Some(tokens), types, table, project.map(|part| part.weight)].into_iter().flatten();
+    let groups = mode.groups(entries.chain(norm.map(NormPart::params).into_iter().flatten()));
+
+    let mut stream = mode.gather(tokens, rows.batch.ids(), groups, embedded);
+    if let Some(part) = project {
         stream = mode.product(part, &stream);
     }
-    if let Some(types) = parts.types {
-        let ids = vec![0; rows.batch.tokens()];
-        stream.add(mode.cx(), &mode.gather(types, &ids, groups, spec.hidden_size));
+    if let Some(types) = types {
+        let delta = mode.gather(types, &vec![0; rows.batch.tokens()], groups, hidden);
+        mode.add(&mut stream, &delta);
     }
-    if let (Some(table), Positions::Learned { offset, .. }) = (parts.positions, &spec.embedding.positions) {
-        let ids: Vec<u32> = rows.positions.iter().map(|position| position + *offset as u32).collect();
-        stream.add(mode.cx(), &mode.gather(table, &ids, groups, spec.hidden_size));
+    if let (Some(table), Positions::Learned { offset, .. }) = (table, positions) {
+        let ids: Vec<u32> = rows.positions.iter().map(|position| position + offset as u32).collect();
+        let delta = mode.gather(table, &ids, groups, hidden);
+        mode.add(&mut stream, &delta);
     }
-    match parts.embedding_norm {
+    match norm {
         Some(part) => mode.norm(part, &stream),
         None => stream,
     }
@@ -163,7 +219,7 @@ fn residual<'w, M: Mode<'w>>(
     } else {
         layer(mode, &stream)
     };
-    stream.add(mode.cx(), &delta);
+    mode.add(&mut stream, &delta);
     if before { stream } else { mode.norm(norm, &stream) }
 }
 
@@ -181,19 +237,17 @@ fn attention_layer<'w, M: Mode<'w>>(
         match block.projections {
             ProjectionParts::Split(parts) => {
                 for (part, columns) in parts.into_iter().zip(columns.clone()) {
-                    mode.adapted(part, x.all(), projected.all_mut().column_range_mut(columns));
+                    mode.adapted(part, x, &mut projected, columns);
                 }
             }
-            ProjectionParts::Fused(part) => mode.adapted(part, x.all(), projected.all_mut()),
+            ProjectionParts::Fused(part) => mode.adapted(part, x, &mut projected, 0..part.outputs),
         }
         if let Some(table) = &rows.rope {
-            // A rotation is linear: the change of what is turned is turned with it.
-            let positions = rows.positions.repeat(x.groups());
             for columns in &columns[..2] {
-                rope::forward(mode.cx(), table, &positions, projected.all_mut().column_range_mut(columns.clone()));
+                mode.turn(rows, table, &mut projected, columns.clone());
             }
         }
-        let mixed = mode.attend(index, rows, &projected, columns);
+        let mixed = mode.attend(index, rows, &projected, &columns);
         mode.product(block.out, &mixed)
     })
 }
@@ -203,7 +257,10 @@ fn feed_forward<'w, M: Mode<'w>>(mode: &mut M, block: &BlockParts, stream: Strea
         let (parts, activation) = (block.ffn, mode.model().spec.ffn.activation);
         let mut inner = mode.product(parts.up, x);
         match parts.gate {
-            Some(part) => inner = mode.gate(activation, mode.product(part, x), inner),
+            Some(part) => {
+                let gate = mode.product(part, x);
+                inner = mode.gate(activation, gate, inner);
+            }
             None => mode.activate(activation, &mut inner),
         }
         mode.product(parts.down, &inner)
@@ -211,7 +268,7 @@ fn feed_forward<'w, M: Mode<'w>>(mode: &mut M, block: &BlockParts, stream: Strea
 }
 
 /// From the residual stream to what the head reads.
-fn leave<'w, M: Mode<'w>>(mode: &M, mut stream: Stream<'w>) -> Stream<'w> {
+fn leave<'w, M: Mode<'w>>(mode: &mut M, mut stream: Stream<'w>) -> Stream<'w> {
     let (norm, project) = (mode.model().parts.last_norm, mode.model().parts.project_out);
     if let Some(part) = norm {
         stream = mode.enter(stream, part.params());
@@ -226,18 +283,12 @@ fn leave<'w, M: Mode<'w>>(mode: &M, mut stream: Stream<'w>) -> Stream<'w> {
 
 /// What the last product of the head reads of `rows` of what entered the head.
 pub(super) fn head_input<'w, M: Mode<'w>>(
-    mode: &M,
-    head: &HeadParts,
+    mode: &mut M,
+    head: HeadParts,
     hidden: &Stream<'w>,
     rows: &[usize],
 ) -> Stream<'w> {
-    let mut x = Stream::new(mode.cx(), hidden.groups(), rows.len(), hidden.width());
-    let mut out = x.all_mut();
-    for group in 0..hidden.groups() {
-        for (at, &row) in rows.iter().enumerate() {
-            out.row_mut(group * rows.len() + at).copy_from_slice(hidden.group(group).row(row));
-        }
-    }
+    let mut x = mode.select(hidden, rows);
     let dense = head.dense.map(LinearPart::params).into_iter().flatten();
     x = mode.enter(x, dense.chain(head.norm.map(NormPart::params).into_iter().flatten()));
     if let Some(part) = head.dense {
@@ -269,7 +320,7 @@ pub(super) fn attention<'s>(model: &Model, queries: &'s Sequences, keys: &'s Seq
 }
 
 /// Queries, keys and values that lie side by side.
-pub(super) fn inputs<'x>(x: MatRef<'x>, columns: &[Range<usize>; 3]) -> Inputs<'x> {
+pub(super) fn inputs<'x>(x: MatRef<'x>, columns: &Columns) -> Inputs<'x> {
     let [q, k, v] = columns.clone().map(|columns| x.column_range(columns));
     Inputs { q, k, v }
 }

@@ -3,15 +3,17 @@
 //! *What it is.* [`ArchSpec`] says what a model computes; a family (one file of `families`) reads it from
 //! `config.json` and names the tensors; [`Parts`] is the model's parameters in the order of its forward pass;
 //! [`Model`] joins them with weights; [`Model::forward`] evaluates a ragged batch under several displacements at once,
-//! [`Model::tangent`] at θ with its derivatives along several directions. [`Model::adapt`] gives it low-rank adapters.
+//! [`Model::tangent`] at θ with its derivatives along several directions; [`Gradients`] are those of any of its parameters.
+//! [`Model::adapt`] gives it low-rank adapters.
 //!
 //! *What it is not.* No losses (`objective`), no text, no training.
 //!
-//! *What must stay true.* The layers are written once (`layers`), over the operations of both passes: what families
+//! *What must stay true.* The layers are written once (`layers`), over the operations of three modes: what families
 //! differ in is data. A row's result depends on the
 //! tokens before it in its own sequence (for encoders: on its own sequence), never on what else is in the batch, how
 //! the batch is cut, or whether its keys came from a cache (contract C1). No padding is ever computed.
 
+mod backward;
 mod batch;
 mod config;
 mod error;
@@ -33,6 +35,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub use backward::{Differentiated, Gradients, Kept, Summand};
 pub use batch::Batch;
 pub use config::Config;
 pub use error::{AdapterProblem, ConfigProblem, ModelError};

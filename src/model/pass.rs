@@ -1,10 +1,10 @@
 //! The layers under displacements: rows are those of lanes, parameters are as each lane sees them.
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
 use super::{
-    KvCache, LinearPart, Model, NormKind, NormPart,
-    layers::{self, Mode, Rows},
+    KvCache, LinearPart, Model, NormPart,
+    layers::{self, Columns, Mode, Rows},
     stream::{Grouped, Stream},
 };
 use crate::{
@@ -13,8 +13,7 @@ use crate::{
         Context,
         activation::{self, Activation},
         attention::{self, Inputs},
-        elementwise,
-        norm::{self, Norm},
+        elementwise, norm,
     },
     tensor::{MatMut, Sequences},
 };
@@ -37,6 +36,12 @@ impl<'a> Pass<'a, '_> {
     pub(super) fn vectors(&self, id: ParamId) -> Vec<Cow<'a, [f32]>> {
         self.moves(id).values(self.cx, self.model.store.vector(id))
     }
+
+    /// The weight and the bias of a normalisation in the first lane.
+    pub(super) fn norm_values(&self, part: NormPart) -> (Cow<'a, [f32]>, Option<Cow<'a, [f32]>>) {
+        let first = |id| self.vectors(id).swap_remove(0);
+        (first(part.weight), part.bias.map(first))
+    }
 }
 
 impl<'w> Mode<'w> for Pass<'_, 'w> {
@@ -56,7 +61,7 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         stream.fork(self.cx, groups)
     }
 
-    fn gather(&self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w> {
+    fn gather(&mut self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w> {
         let moves = self.moves(table);
         let mut rows = Stream::new(self.cx, if moves.is_empty() { 1 } else { groups }, ids.len(), width);
         moves.gather(self.cx, self.model.store.weight(table), ids, rows.all_mut());
@@ -76,35 +81,32 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         }
     }
 
-    fn norm(&self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {
+    fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {
         let mut y = x.beside(self.cx, x.width());
         let weights = self.vectors(part.weight);
         let biases = part.bias.map(|id| self.vectors(id)).unwrap_or_default();
-        let spec = &self.model.spec.norm;
         let x = Grouped::new(x.all().rows, weights.len().max(biases.len()));
         for group in 0..x.groups {
             let weight = &weights[group % weights.len()];
-            let norm = match spec.kind {
-                NormKind::Layer => Norm::layer(weight, biases.get(group % biases.len().max(1)).map(|b| &**b), spec.eps),
-                NormKind::Rms => Norm::rms(weight, spec.eps),
-            };
+            let bias = biases.get(group % biases.len().max(1)).map(|bias| &**bias);
+            let norm = self.model.spec.norm.over(weight, bias);
             norm::forward(self.cx, norm, x.group(group), y.all_mut().row_range_mut(x.range(group)));
         }
         y
     }
 
-    fn activate(&self, activation: Activation, x: &mut Stream<'w>) {
-        activation::forward_in_place(self.cx, activation, x.values());
+    fn activate(&mut self, activation: Activation, x: &mut Stream<'w>) {
+        activation::forward_in_place(self.cx, activation, x.values_mut());
     }
 
-    fn gate(&self, activation: Activation, mut gate: Stream<'w>, mut up: Stream<'w>) -> Stream<'w> {
-        activation::gated_forward_in_place(self.cx, activation, gate.values(), up.values());
+    fn gate(&mut self, activation: Activation, mut gate: Stream<'w>, up: Stream<'w>) -> Stream<'w> {
+        activation::gated_forward_in_place(self.cx, activation, gate.values_mut(), up.values());
         gate
     }
 
-    fn attend(&mut self, index: usize, rows: &Rows<'_>, x: &Stream<'w>, columns: [Range<usize>; 3]) -> Stream<'w> {
+    fn attend(&mut self, index: usize, rows: &Rows<'_>, x: &Stream<'w>, columns: &Columns) -> Stream<'w> {
         let mut out = x.beside(self.cx, self.model.spec.query_width());
-        let inputs = layers::inputs(x.all().rows, &columns);
+        let inputs = layers::inputs(x.all().rows, columns);
         match &mut self.cache {
             None => {
                 let sequences = rows.batch.sequences().repeat(x.groups());

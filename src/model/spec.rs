@@ -3,11 +3,13 @@
 //! *What must stay true.* Everything that changes a result stands here; a family has no code of its own in the
 //! forward pass, and a reference implementation needs nothing else.
 
+use super::Kept;
 use crate::{
     direction::Stored,
     kernels::{
         Mask,
         activation::Activation,
+        norm::Norm,
         rope::{RopeScaling, RopeTable},
     },
 };
@@ -53,7 +55,7 @@ pub struct EmbeddingSpec {
 }
 
 /// How a token's place in its sequence enters.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
     /// Queries and keys are turned (Su et al., 2021, arXiv:2104.09864).
     Rope {
@@ -82,6 +84,16 @@ pub struct NormSpec {
     pub placement: NormPlacement,
     /// Whether another one follows the last block.
     pub last: bool,
+}
+
+impl NormSpec {
+    /// One of them, with its parameters.
+    pub(super) fn over<'a>(&self, weight: &'a [f32], bias: Option<&'a [f32]>) -> Norm<'a> {
+        match self.kind {
+            NormKind::Layer => Norm::layer(weight, bias, self.eps),
+            NormKind::Rms => Norm::rms(weight, self.eps),
+        }
+    }
 }
 
 /// The formula of a normalisation.
@@ -209,6 +221,19 @@ impl ArchSpec {
         let attention = 2 * (self.query_width() + self.key_width());
         let ffn = if self.ffn.gated { 2 * self.ffn.width } else { self.ffn.width };
         size_of::<f32>() * (3 * self.hidden_size + attention.max(ffn))
+    }
+
+    /// Bytes of each row of a pass that goes back: what a tape keeps of every block, and twice what a pass holds at once, the
+    /// values and their gradient.
+    pub fn tape_bytes(&self, kept: Kept) -> usize {
+        let attention = 2 * (self.query_width() + self.key_width());
+        let ffn = if self.ffn.gated { 3 * self.ffn.width } else { 2 * self.ffn.width };
+        let block = size_of::<f32>() * (4 * self.hidden_size + attention + ffn);
+        let blocks = match kept {
+            Kept::All => self.layers * block,
+            Kept::BlockInputs => size_of::<f32>() * self.layers * self.hidden_size + block,
+        };
+        blocks + 2 * self.row_bytes()
     }
 
     /// The angles of positions below `positions`, if positions are turned.

@@ -1,5 +1,7 @@
 //! The rows between the layers of a model.
 
+use std::sync::Arc;
+
 use crate::{
     kernels::{Context, elementwise},
     tensor::{MatMut, MatRef, Scratch},
@@ -7,28 +9,30 @@ use crate::{
 
 /// Rows `[groups · T, width]` between the layers of a model. A group is a lane of a forward pass (one for all of them
 /// until a layer is displaced); in a tangent pass group 0 is the values and each other one their change along one
-/// direction.
+/// direction. Rows that a tape keeps are shared with it, and not written any more.
 pub(super) struct Stream<'w> {
-    values: Scratch<'w, f32>,
+    values: Arc<Scratch<'w, f32>>,
     groups: usize,
     rows: usize,
     width: usize,
+    /// Which value of a tape they are, if they are recorded.
+    pub(super) node: Option<usize>,
 }
 
 impl<'w> Stream<'w> {
     /// `rows` rows in each of `groups` groups, not yet written.
     pub(super) fn new(cx: &'w Context, groups: usize, rows: usize, width: usize) -> Self {
-        Stream { values: cx.workspace.take(groups * rows * width), groups, rows, width }
+        Stream { values: Arc::new(cx.workspace.take(groups * rows * width)), groups, rows, width, node: None }
+    }
+
+    /// The same rows once more, not copied.
+    pub(super) fn share(&self) -> Self {
+        Stream { values: Arc::clone(&self.values), ..*self }
     }
 
     /// As many rows and groups of another width, not yet written.
     pub(super) fn beside(&self, cx: &'w Context, width: usize) -> Self {
         Stream::new(cx, self.groups, self.rows, width)
-    }
-
-    /// As many rows and groups as `x` has, of another width, not yet written.
-    pub(super) fn like(cx: &'w Context, x: Grouped<'_>, width: usize) -> Self {
-        Stream::new(cx, x.groups, x.rows.rows() / x.groups, width)
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -37,25 +41,33 @@ impl<'w> Stream<'w> {
     pub(super) fn width(&self) -> usize {
         self.width
     }
-    pub(super) fn values(&mut self) -> &mut [f32] {
-        &mut self.values
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        Arc::get_mut(&mut self.values).expect("rows that are shared are not written")
     }
     /// The values of each group, to be written.
     pub(super) fn each(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        self.values.chunks_exact_mut((self.rows * self.width).max(1))
+        let group = (self.rows * self.width).max(1);
+        self.values_mut().chunks_exact_mut(group)
     }
     pub(super) fn all(&self) -> Grouped<'_> {
         Grouped::new(MatRef::new(&self.values, self.groups * self.rows, self.width), self.groups)
     }
     pub(super) fn all_mut(&mut self) -> MatMut<'_> {
-        MatMut::new(&mut self.values, self.groups * self.rows, self.width)
+        let (rows, width) = (self.groups * self.rows, self.width);
+        MatMut::new(self.values_mut(), rows, width)
     }
     pub(super) fn group(&self, group: usize) -> MatRef<'_> {
         self.all().group(group)
     }
     pub(super) fn group_mut(&mut self, group: usize) -> MatMut<'_> {
         let (rows, width) = (self.rows, self.width);
-        MatMut::new(&mut self.values[group * rows * width..(group + 1) * rows * width], rows, width)
+        MatMut::new(&mut self.values_mut()[group * rows * width..(group + 1) * rows * width], rows, width)
     }
     /// The rows of one lane; those of the only one while lanes agree.
     pub(super) fn lane(&self, lane: usize) -> MatRef<'_> {
@@ -78,15 +90,32 @@ impl<'w> Stream<'w> {
             return self;
         }
         let mut extended = Stream::new(cx, groups, self.rows, self.width);
-        let (own, new) = extended.values.split_at_mut(self.values.len());
+        let (own, new) = extended.values_mut().split_at_mut(self.values.len());
         own.copy_from_slice(&self.values);
         new.fill(0.0);
         extended
     }
 
-    /// Adds `delta` to the rows.
-    pub(super) fn add(&mut self, cx: &Context, delta: &Stream<'_>) {
-        elementwise::add_assign(cx, &delta.values, &mut self.values);
+    /// The same rows, to be written: a copy if they are shared.
+    pub(super) fn owned(mut self, cx: &'w Context) -> Self {
+        if Arc::get_mut(&mut self.values).is_none() {
+            let mut copy = self.beside(cx, self.width);
+            copy.values_mut().copy_from_slice(&self.values);
+            self.values = copy.values;
+        }
+        self
+    }
+
+    /// Adds `delta` to the rows; where they are shared, to a copy.
+    pub(super) fn add(&mut self, cx: &'w Context, delta: &Stream<'_>) {
+        match Arc::get_mut(&mut self.values) {
+            Some(values) => elementwise::add_assign(cx, &delta.values, values),
+            None => {
+                let mut sum = self.beside(cx, self.width);
+                elementwise::add(cx, &self.values, &delta.values, sum.values_mut());
+                self.values = sum.values;
+            }
+        }
     }
 }
 

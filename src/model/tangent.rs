@@ -10,11 +10,11 @@
 //! slope has the same bits in any company. Changes are carried from the first stage on whose parameters the direction
 //! moves; before it they are zero and do not exist, so a direction that moves nothing has a slope of +0.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    Batch, LinearPart, Model, ModelError, NormKind, NormPart,
-    layers::{self, Mode, Rows},
+    Batch, LinearPart, Model, ModelError, NormPart,
+    layers::{self, Columns, Mode, Rows},
     stream::{Grouped, Stream},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         attention, cross_entropy,
         cross_entropy::{Sums, Targets, Vocabulary},
         elementwise, head, matmul,
-        norm::{self, Norm, NormTangent},
+        norm::{self, NormTangent},
     },
     tensor::{MatMut, MatRef},
 };
@@ -70,7 +70,7 @@ impl Model {
     }
 }
 
-impl Tangent<'_, '_> {
+impl<'w> Tangent<'_, 'w> {
     /// The loss of `rows` of the batch against `targets`, which has one label per row, and its slopes.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Tangent<'_, '_> {
     ///
     /// # Panics
     /// If there are not such rows, or a label has no column.
-    pub fn losses(&self, rows: &[usize], targets: &Targets<'_>) -> Result<Slopes<Sums>, ModelError> {
+    pub fn losses(&mut self, rows: &[usize], targets: &Targets<'_>) -> Result<Slopes<Sums>, ModelError> {
         assert_eq!(rows.len(), targets.labels.len(), "{} labels for {} rows", targets.labels.len(), rows.len());
         if let Vocabulary::Only(_) = targets.vocabulary {
             let Slopes { value, slopes } = self.logits(rows, targets.vocabulary)?;
@@ -89,9 +89,9 @@ impl Tangent<'_, '_> {
             let slopes = slopes.iter().map(slope).collect();
             return Ok(Slopes { value: cross_entropy::forward(cx, targets, logits), slopes });
         }
-        let pass = &self.pass;
-        let last = pass.model.head()?.last;
+        let last = self.pass.model.head()?.last;
         let x = self.head_input(rows)?;
+        let pass = &self.pass;
         let groups = x.groups();
         let product = |x: MatRef<'_>, logits: MatMut<'_>| pass.linear(last, Grouped::new(x, groups), logits);
         let (value, slopes) = head::tangent_by(pass.cx, x.all().rows, groups, targets, product);
@@ -106,10 +106,10 @@ impl Tangent<'_, '_> {
     ///
     /// # Panics
     /// If there are not such rows or entries of the vocabulary.
-    pub fn logits(&self, rows: &[usize], vocabulary: Vocabulary<'_>) -> Result<Slopes<Vec<f32>>, ModelError> {
-        let pass = &self.pass;
-        let last = pass.model.head()?.last;
+    pub fn logits(&mut self, rows: &[usize], vocabulary: Vocabulary<'_>) -> Result<Slopes<Vec<f32>>, ModelError> {
+        let last = self.pass.model.head()?.last;
         let x = self.head_input(rows)?;
+        let pass = &mut self.pass;
         let logits = match vocabulary {
             Vocabulary::Full(_) => pass.product(last, &x),
             Vocabulary::Only(ids) => pass.entries(last, &x, ids),
@@ -122,9 +122,9 @@ impl Tangent<'_, '_> {
     }
 
     /// What the last product of the head reads.
-    fn head_input(&self, rows: &[usize]) -> Result<Stream<'_>, ModelError> {
+    fn head_input(&mut self, rows: &[usize]) -> Result<Stream<'w>, ModelError> {
         let head = self.pass.model.head()?;
-        let x = layers::head_input(&self.pass, head, &self.stream, rows);
+        let x = layers::head_input(&mut self.pass, head, &self.stream, rows);
         Ok(self.pass.enter(x, head.last.params()))
     }
 }
@@ -161,7 +161,7 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     /// The logits of some entries of the vocabulary: their rows of the matrix, and the changes of these, are taken out.
-    fn entries(&self, last: LinearPart, x: &Stream<'w>, ids: &[u32]) -> Stream<'w> {
+    fn entries(&mut self, last: LinearPart, x: &Stream<'w>, ids: &[u32]) -> Stream<'w> {
         let model = self.model;
         let entries = self.gather(last.weight, ids, x.groups(), x.width());
         let moved = self.tangents(last.weight, x.groups());
@@ -206,7 +206,7 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         stream.extend(self.cx, groups)
     }
 
-    fn gather(&self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w> {
+    fn gather(&mut self, table: ParamId, ids: &[u32], groups: usize, width: usize) -> Stream<'w> {
         let mut rows = Stream::new(self.cx, groups, ids.len(), width);
         self.tangents(table, groups).gather(self.cx, self.model.store.weight(table), ids, rows.all_mut());
         rows
@@ -226,15 +226,12 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         }
     }
 
-    fn norm(&self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {
+    fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {
         let mut y = x.beside(self.cx, x.width());
         let (store, spec) = (&self.model.store, &self.model.spec.norm);
         let changes = |id: ParamId| self.tangents(id, x.groups()).values(self.cx, store.vector(id));
         let weight = store.vector(part.weight);
-        let norm = match spec.kind {
-            NormKind::Layer => Norm::layer(weight, part.bias.map(|id| store.vector(id)), spec.eps),
-            NormKind::Rms => Norm::rms(weight, spec.eps),
-        };
+        let norm = spec.over(weight, part.bias.map(|id| store.vector(id)));
         norm::forward(self.cx, norm, x.group(0), y.group_mut(0));
         let (weights, biases) = (changes(part.weight), part.bias.map(changes).unwrap_or_default());
         let still = vec![0.0; weight.len()];
@@ -247,14 +244,14 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         y
     }
 
-    fn activate(&self, activation: Activation, x: &mut Stream<'w>) {
+    fn activate(&mut self, activation: Activation, x: &mut Stream<'w>) {
         let mut groups = x.each();
         let Some(value) = groups.next() else { return };
         groups.for_each(|change| activation::backward_in_place(self.cx, activation, value, change));
         activation::forward_in_place(self.cx, activation, value);
     }
 
-    fn gate(&self, activation: Activation, mut gate: Stream<'w>, mut up: Stream<'w>) -> Stream<'w> {
+    fn gate(&mut self, activation: Activation, mut gate: Stream<'w>, mut up: Stream<'w>) -> Stream<'w> {
         let mut out = gate.beside(self.cx, gate.width());
         let groups = gate.each().zip(up.each()).zip(out.each());
         let mut values: [&[f32]; 2] = [&[], &[]];
@@ -269,11 +266,11 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         out
     }
 
-    fn attend(&mut self, _: usize, rows: &Rows<'_>, x: &Stream<'w>, columns: [Range<usize>; 3]) -> Stream<'w> {
+    fn attend(&mut self, _: usize, rows: &Rows<'_>, x: &Stream<'w>, columns: &Columns) -> Stream<'w> {
         let mut out = x.beside(self.cx, self.model.spec.query_width());
         let sequences = rows.batch.sequences();
         let layer = layers::attention(self.model, sequences, sequences);
-        let inputs = |group| layers::inputs(x.group(group), &columns);
+        let inputs = |group| layers::inputs(x.group(group), columns);
         attention::forward(self.cx, &layer, inputs(0), out.group_mut(0));
         for group in 1..x.groups() {
             attention::tangent(self.cx, &layer, inputs(0), inputs(group), out.group_mut(group));

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use super::{LabelError, Scores};
+use super::{LabelError, Scores, scores};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::{Context, cross_entropy::Vocabulary},
-    model::{ArchSpec, Batch, Model, ModelError, Slopes},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand},
 };
 
 /// One example: a sequence with a mask token, and the words that may stand there.
@@ -95,13 +95,40 @@ impl WordBatch {
         cx: &Context,
         along: &[Arc<DirectionSet>],
     ) -> Result<(Scores, Vec<Vec<f64>>), ModelError> {
-        let pass = model.tangent(cx, &self.batch, along)?;
+        let mut pass = model.tangent(cx, &self.batch, along)?;
         let logits = pass.logits(&self.rows, Vocabulary::Only(&self.vocabulary))?;
         let width = self.vocabulary.len();
         let Slopes { value, slopes } = logits.map(|logits| self.words(|row| &logits[row * width..(row + 1) * width]));
         let scores = Scores::of_choices(value, &self.gold());
         let slopes = slopes.iter().map(|changes| scores.slopes(changes, &self.gold())).collect();
         Ok((scores, slopes))
+    }
+
+    /// Adds the gradient of `factor` times the sum of the examples' losses to `sums`, and answers what the model makes of
+    /// the examples.
+    ///
+    /// # Errors
+    /// As [`WordBatch::score`].
+    pub fn gradients(
+        &self,
+        of: &mut dyn Differentiated,
+        sums: &mut Gradients,
+        summand: Summand<'_>,
+        factor: f64,
+    ) -> Result<Scores, ModelError> {
+        let mut found = Scores::default();
+        sums.add_logits(of, summand, &self.batch, &self.rows, &self.vocabulary, |logits| {
+            found = Scores::of_choices(self.words(|row| logits.row(row)), &self.gold());
+            let mut bars = vec![0.0; self.rows.len() * self.vocabulary.len()];
+            let derivatives = scores::derivatives(&found.scores, &self.gold());
+            let rows = bars.chunks_exact_mut(self.vocabulary.len()).zip(derivatives).zip(&self.columns);
+            for ((row, derivatives), (columns, _)) in rows {
+                // A word that stands twice among an example's words is met twice.
+                columns.iter().zip(derivatives).for_each(|(&column, by)| row[column] += (by * factor) as f32);
+            }
+            bars
+        })?;
+        Ok(found)
     }
 
     /// The values of each example's words in the rows of a matrix `[examples, vocabulary]`.

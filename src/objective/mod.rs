@@ -2,8 +2,8 @@
 //!
 //! *What it is.* [`Examples`] are a run's examples under its objective: options, tokens of texts and answers, label words
 //! or classes. [`Labelled`] turns the labels of any batch into the rows that the head is asked for; [`losses`] is the
-//! pass that reads them, in every lane, [`slopes`] the one that also answers their exact derivatives; [`Generator`] goes
-//! the other way, from logits to text.
+//! pass that reads them, in every lane, [`slopes`] the one that also answers their exact derivatives, [`gradients`] the one
+//! that goes back to the parameters; [`Generator`] goes from logits to text.
 //!
 //! *What it is not.* No templates and no metrics of answers (`task`). *What must stay true* (contract C1): an
 //! example's loss is one f64 chain over its labelled rows, the total one over examples in batch order; the mean is
@@ -30,8 +30,9 @@ use crate::{
     kernels::{
         Context,
         cross_entropy::{Sums, Targets, Vocabulary},
+        head::Scale,
     },
-    model::{ArchSpec, Batch, Head, Model, ModelError, Slopes},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Head, Model, ModelError, Slopes, Summand},
     tensor::Sequences,
 };
 
@@ -117,6 +118,10 @@ impl Labelled {
         }
     }
 
+    fn targets(&self) -> Targets<'_> {
+        Targets { vocabulary: Vocabulary::Full(self.width), labels: &self.labels, examples: &self.examples }
+    }
+
     /// How many positions have a label.
     pub fn count(&self) -> usize {
         self.rows.len()
@@ -135,9 +140,23 @@ pub fn slopes(
     labelled: &Labelled,
     along: &[Arc<DirectionSet>],
 ) -> Result<Slopes<Sums>, ModelError> {
-    let vocabulary = Vocabulary::Full(labelled.width);
-    let targets = Targets { vocabulary, labels: &labelled.labels, examples: &labelled.examples };
-    model.tangent(cx, batch, along)?.losses(&labelled.rows, &targets)
+    model.tangent(cx, batch, along)?.losses(&labelled.rows, &labelled.targets())
+}
+
+/// Adds the gradient of `factor` times the sum of the losses of the labelled rows of `batch` to `sums`, and answers the
+/// losses; with a factor of 1 / `Labelled::count` it is that of the mean loss.
+///
+/// # Errors
+/// [`ModelError`] if the batch does not fit the model, or the model has no head.
+pub fn gradients(
+    of: &mut dyn Differentiated,
+    sums: &mut Gradients,
+    summand: Summand<'_>,
+    (batch, labelled): (&Batch, &Labelled),
+    factor: f64,
+) -> Result<Sums, ModelError> {
+    let scale = vec![factor as f32; labelled.count()];
+    sums.add_losses(of, summand, batch, &labelled.rows, &labelled.targets(), Scale::Known(&scale))
 }
 
 /// The losses of the labelled rows of `batch` in every lane, from one pass over the weights; `Sums::total` divided by
@@ -153,9 +172,7 @@ pub fn losses(
     lanes: &[Displacement],
 ) -> Result<Vec<Sums>, ModelError> {
     let hidden = model.forward(cx, batch, lanes, None, None)?;
-    let vocabulary = Vocabulary::Full(labelled.width);
-    let targets = Targets { vocabulary, labels: &labelled.labels, examples: &labelled.examples };
-    model.losses(cx, &hidden, lanes, &labelled.rows, &targets)
+    model.losses(cx, &hidden, lanes, &labelled.rows, &labelled.targets())
 }
 
 #[cfg(test)]

@@ -11,14 +11,15 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{LabelError, Scores};
+use super::{LabelError, Scores, scores};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::{
         Context,
         cross_entropy::{Sums, Targets, Vocabulary},
+        head::Scale,
     },
-    model::{ArchSpec, Batch, Model, ModelError, Slopes},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand},
     tensor::Sequences,
 };
 
@@ -127,9 +128,7 @@ impl OptionBatch {
     /// [`ModelError`] if a sequence does not fit the model, or the model has no head.
     pub fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<Scores>, ModelError> {
         let hidden = model.forward(cx, &self.batch, lanes, None, None)?;
-        let vocabulary = Vocabulary::Full(self.vocab_size);
-        let targets = Targets { vocabulary, labels: &self.labels, examples: &self.continuations };
-        let sums = model.losses(cx, &hidden, lanes, &self.rows, &targets)?;
+        let sums = model.losses(cx, &hidden, lanes, &self.rows, &self.targets())?;
         Ok(sums.iter().map(|sums| self.scores(sums)).collect())
     }
 
@@ -144,9 +143,7 @@ impl OptionBatch {
         cx: &Context,
         along: &[Arc<DirectionSet>],
     ) -> Result<(Scores, Vec<Vec<f64>>), ModelError> {
-        let vocabulary = Vocabulary::Full(self.vocab_size);
-        let targets = Targets { vocabulary, labels: &self.labels, examples: &self.continuations };
-        let Slopes { value, slopes } = model.tangent(cx, &self.batch, along)?.losses(&self.rows, &targets)?;
+        let Slopes { value, slopes } = model.tangent(cx, &self.batch, along)?.losses(&self.rows, &self.targets())?;
         let scores = self.scores(&value);
         let slope = |sums: &Sums| match self.learnt {
             Learnt::Choice => scores.slopes(&self.means(sums), &self.gold()),
@@ -154,6 +151,58 @@ impl OptionBatch {
         };
         let slopes = slopes.iter().map(slope).collect();
         Ok((scores, slopes))
+    }
+
+    /// Adds the gradient of `factor` times the sum of the examples' losses to `sums`, and answers what the model makes of
+    /// the examples.
+    ///
+    /// # Errors
+    /// As [`OptionBatch::score`].
+    pub fn gradients(
+        &self,
+        of: &mut dyn Differentiated,
+        sums: &mut Gradients,
+        summand: Summand<'_>,
+        factor: f64,
+    ) -> Result<Scores, ModelError> {
+        let found = match self.learnt {
+            Learnt::Choice => {
+                let mut scale = |sums: &Sums| self.choice_scale(sums, factor);
+                sums.add_losses(of, summand, &self.batch, &self.rows, &self.targets(), Scale::Of(&mut scale))?
+            }
+            Learnt::Tokens => {
+                let scale = self.per_row(
+                    |example, continuation| {
+                        if self.gold[example][0] == continuation { factor } else { 0.0 }
+                    },
+                );
+                sums.add_losses(of, summand, &self.batch, &self.rows, &self.targets(), Scale::Known(&scale))?
+            }
+        };
+        Ok(self.scores(&found))
+    }
+
+    /// `factor` times the derivative of the choices' losses by the loss of each row, given the sums of these: a score is
+    /// their negated mean.
+    fn choice_scale(&self, sums: &Sums, factor: f64) -> Vec<f32> {
+        let derivatives = scores::derivatives(&self.means(sums), &self.gold());
+        self.per_row(|example, continuation| {
+            let count = sums.counts[self.examples.range(example).start + continuation] as f64;
+            -derivatives[example][continuation] / count * factor
+        })
+    }
+
+    /// A value for every row, that of its example and continuation.
+    fn per_row(&self, value: impl Fn(usize, usize) -> f64) -> Vec<f32> {
+        let of_example = |(example, of): (usize, Range<usize>)| (0..of.len()).map(move |at| (example, at));
+        let places = self.examples.iter().enumerate().flat_map(of_example);
+        let rows = places.zip(self.continuations.iter());
+        rows.flat_map(|((example, at), rows)| std::iter::repeat_n(value(example, at) as f32, rows.len())).collect()
+    }
+
+    fn targets(&self) -> Targets<'_> {
+        let vocabulary = Vocabulary::Full(self.vocab_size);
+        Targets { vocabulary, labels: &self.labels, examples: &self.continuations }
     }
 
     fn scores(&self, sums: &Sums) -> Scores {

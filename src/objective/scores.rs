@@ -34,6 +34,11 @@ impl Scores {
     }
 }
 
+/// The derivative of each loss of [`Scores::of_choices`] by each of its scores.
+pub(super) fn derivatives(scores: &[Vec<f64>], gold: &[&[usize]]) -> Vec<Vec<f64>> {
+    scores.iter().zip(gold).map(|(scores, gold)| cross_entropy_gradient(scores, gold[0])).collect()
+}
+
 /// `−ln softmax(scores)[gold]`: an f64 chain in the order of the scores, with the kernels' own exponential.
 fn cross_entropy(scores: &[f64], gold: usize) -> f64 {
     let largest = largest(scores);
@@ -51,6 +56,17 @@ fn cross_entropy_slope(scores: &[f64], changes: &[f64], gold: usize) -> f64 {
         weighted += e * change;
     }
     weighted / sum - changes[gold]
+}
+
+/// `softmax(scores) − onehot(gold)`: the gradient of [`cross_entropy`], by a chain of the same order.
+fn cross_entropy_gradient(scores: &[f64], gold: usize) -> Vec<f64> {
+    let largest = largest(scores);
+    let mut gradient: Vec<f64> = scores.iter().map(|score| Real::exp(score - largest)).collect();
+    let sum = gradient.iter().fold(0.0, |sum, e| sum + e);
+    // 1 − p would cancel where the model is sure.
+    gradient[gold] -= sum;
+    gradient.iter_mut().for_each(|e| *e /= sum);
+    gradient
 }
 
 /// The largest score; NaN if one is.
@@ -71,11 +87,15 @@ mod tests {
         // softmax(0, ln 3) = (1/4, 3/4): 1/4 · 8 + 3/4 · 4 − 8, a few roundings of values below 8.
         assert!((cross_entropy_slope(&[0.0, 3.0_f64.ln()], &[8.0, 4.0], 0) + 3.0).abs() < 1e-14);
         assert_eq!(cross_entropy_slope(&[1e3, -1e3], &[5.0, 7.0], 1), -2.0);
+        let gradient = cross_entropy_gradient(&[0.0, 3.0_f64.ln()], 0);
+        assert!((gradient[0] + 0.75).abs() < 1e-15 && (gradient[1] - 0.75).abs() < 1e-15, "{gradient:?}");
+        assert_eq!(cross_entropy_gradient(&[1e3, -1e3], 1), [1.0, -1.0]);
         assert_eq!(cross_entropy_slope(&[1.0, 2.0], &[-0.0, -0.0], 0).to_bits(), 0);
     }
 
     #[test]
     fn nan_scores_reach_the_loss_and_its_slope() {
+        assert!(cross_entropy_gradient(&[f64::NAN, 1.0], 1).iter().all(|x| x.is_nan()));
         assert!(cross_entropy_slope(&[f64::NAN, 1.0], &[0.0, 0.0], 1).is_nan());
         assert!(cross_entropy_slope(&[0.0, 1.0], &[f64::NAN, 0.0], 1).is_nan());
         assert!(cross_entropy(&[1.0, f64::NAN], 0).is_nan());

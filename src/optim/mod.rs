@@ -28,7 +28,7 @@ mod conformance;
 
 pub use error::OptimError;
 pub use options::{Decay, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries};
-pub use oracle::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space};
+pub use oracle::{BatchId, CommitReport, GradientSink, Losses, Oracle, OracleError, Pool, Space};
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -54,6 +54,9 @@ pub enum OracleError {
     /// The objective has no derivative, for example an accuracy.
     #[error("this objective has no exact slopes; choose an estimator of two-sided or one-sided differences")]
     NoSlopes,
+    /// The objective has no gradient, for example an accuracy.
+    #[error("this objective has no gradients; choose the objective \"loss\", or an optimizer that needs losses only")]
+    NoGradients,
     /// What the numbers come from failed: a file that changed underneath, a journal that ends.
     #[error(transparent)]
     World(Box<dyn std::error::Error + Send + Sync>),
@@ -72,6 +75,13 @@ pub trait Space {
 
     /// What an optimizer's own arithmetic is done with.
     fn context(&self) -> &Context;
+}
+
+/// Where gradients go, tensor by tensor.
+pub trait GradientSink {
+    /// Takes a parameter's gradient: complete, of its stored shape, row-major. The answer, if any, moves this parameter
+    /// alone and is committed as soon as nothing of the pass reads its values any more.
+    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement>;
 }
 
 /// The only thing an optimizer can see.
@@ -97,6 +107,22 @@ pub trait Oracle {
     /// # Errors
     /// [`OracleError::NoSlopes`], or another if the world behind fails.
     fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError>;
+
+    /// Hands over Σ wᵢ·∇L(θ + dᵢ) of a batch for the parameters `wrt` (ascending), those nearest to the loss first, and
+    /// answers the losses.
+    ///
+    /// # Errors
+    /// [`OracleError::NoGradients`], or another if the world behind fails.
+    fn gradients(
+        &mut self,
+        batch: BatchId,
+        at: &[(f64, Displacement)],
+        wrt: &[ParamId],
+        sink: &mut dyn GradientSink,
+    ) -> Result<Vec<Losses>, OracleError> {
+        let _ = (batch, at, wrt, sink);
+        Err(OracleError::NoGradients)
+    }
 
     /// Applies an update for good. It moves trainable parameters only, and is finite.
     ///

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::Tuned;
 use crate::{
-    direction::{DirectionSet, Displacement},
-    model::ModelError,
+    direction::{DirectionSet, Displacement, ParamId},
+    model::{Differentiated, Gradients, Kept, Model, ModelError, Summand},
     objective::{ExamplesError, Minimised},
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space},
+    optim::{BatchId, CommitReport, GradientSink, Losses, Oracle, OracleError, Pool, Space},
     task::Batches,
 };
 
@@ -24,6 +24,8 @@ pub struct LiveOracle {
     batch_size: usize,
     /// Rows of one pass over the weights, all lanes together, unless a single example has more.
     rows: usize,
+    /// The same of a pass that goes back, by what it keeps.
+    rows_back: [(Kept, usize); 2],
     batch: Vec<usize>,
     tokens: u64,
 }
@@ -36,9 +38,11 @@ impl LiveOracle {
     /// If there is no example.
     pub fn new(tuned: Tuned, examples: Minimised, (batch_size, seed): (usize, u64), activations: u64) -> LiveOracle {
         let batches = Batches::new(examples.len(), Pool::Train as u32, seed);
-        let rows = activations / tuned.model().spec().row_bytes() as u64;
-        let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
-        LiveOracle { tuned, examples, batches, batch_size, rows, batch: Vec::new(), tokens: 0 }
+        let spec = tuned.model().spec();
+        let fitting = |bytes: usize| usize::try_from(activations / bytes as u64).unwrap_or(usize::MAX).max(1);
+        let rows_back = [Kept::All, Kept::BlockInputs].map(|kept| (kept, fitting(spec.tape_bytes(kept))));
+        let rows = fitting(spec.row_bytes());
+        LiveOracle { tuned, examples, batches, batch_size, rows, rows_back, batch: Vec::new(), tokens: 0 }
     }
 
     /// The model and what of it moves.
@@ -96,10 +100,65 @@ impl LiveOracle {
         Ok(contributions.into_iter().map(summed).collect())
     }
 
+    /// Gradients of the batch at each of `at`, one after the other. A batch that does not fit into memory with all that its
+    /// way back needs keeps the inputs of blocks, and is cut only if that is too much: only gradients that no other pass
+    /// adds to are handed over one by one.
+    fn go_back(
+        &mut self,
+        at: &[(f64, Displacement)],
+        wrt: &[ParamId],
+        sink: &mut dyn GradientSink,
+    ) -> Result<Vec<Losses>, OracleError> {
+        let cx = self.tuned.context().clone();
+        let weight = self.batch.iter().map(|&number| self.examples.weight(number)).sum::<usize>() as f64;
+        let total: usize = self.batch.iter().map(|&number| self.examples.tokens(number)).sum();
+        let [all, inputs] = self.rows_back;
+        let (kept, rows) = if total <= all.1 { all } else { inputs };
+        let passes: Vec<&[usize]> = self.examples.passes(&self.batch, rows).collect();
+        let mut sums = Gradients::new(wrt, kept);
+        let mut moving = Moving { tuned: &mut self.tuned, sink, failure: None };
+        let (mut answers, mut is_finite) = (Vec::with_capacity(at.len()), true);
+        for (lane, (factor, displacement)) in at.iter().enumerate() {
+            let mut contributions = Vec::with_capacity(self.batch.len());
+            for (number, pass) in passes.iter().enumerate() {
+                let is_last = is_finite && (lane + 1, number + 1) == (at.len(), passes.len());
+                let summand = Summand { cx: &cx, at: displacement, is_last };
+                let losses = self.examples.gradients(&mut moving, &mut sums, summand, pass, factor / weight);
+                contributions.extend(losses.map_err(failed)?.into_iter().map(|loss| loss / weight));
+            }
+            let losses = summed(contributions);
+            is_finite &= losses.total.is_finite();
+            answers.push(losses);
+        }
+        moving.failure.map_or(Ok(answers), Err)
+    }
+
     /// Counts the tokens of the batch in `groups` groups of rows.
     fn count(&mut self, groups: usize) {
         let rows: usize = self.batch.iter().map(|&number| self.examples.tokens(number)).sum();
         self.tokens += (rows * groups) as u64;
+    }
+}
+
+/// A model that moves while its gradients are handed over.
+struct Moving<'a> {
+    tuned: &'a mut Tuned,
+    sink: &'a mut dyn GradientSink,
+    /// The first failure: nothing moves after it.
+    failure: Option<OracleError>,
+}
+
+impl Differentiated for Moving<'_> {
+    fn model(&self) -> &Model {
+        self.tuned.model()
+    }
+
+    fn take(&mut self, id: ParamId, gradient: Vec<f32>) {
+        let Some(update) = self.sink.take(id, gradient).filter(|_| self.failure.is_none()) else { return };
+        let moves_others = update.terms.iter().any(|term| term.set.params().any(|other| other != id));
+        assert!(!moves_others, "the answer to a gradient moves another parameter");
+        let unchanged = self.tuned.model().store().check_unchanged().map_err(|error| failed(ModelError::from(error)));
+        self.failure = unchanged.and_then(|()| self.tuned.commit(&update)).err();
     }
 }
 
@@ -142,161 +201,27 @@ impl Oracle for LiveOracle {
         Ok(slopes)
     }
 
+    fn gradients(
+        &mut self,
+        batch: BatchId,
+        at: &[(f64, Displacement)],
+        wrt: &[ParamId],
+        sink: &mut dyn GradientSink,
+    ) -> Result<Vec<Losses>, OracleError> {
+        assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
+        if !self.examples.has_slopes() {
+            return Err(OracleError::NoGradients);
+        }
+        let losses = self.go_back(at, wrt, sink)?;
+        self.tuned.model().store().check_unchanged().map_err(|error| failed(ModelError::from(error)))?;
+        self.count(at.len());
+        Ok(losses)
+    }
+
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         self.tuned.commit(update)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        direction::Direction,
-        kernels::{Context, Isa},
-        model::Model,
-        noise::{Law, NoiseKey, Role},
-        objective::{Criterion, Examples},
-        optim::{self, Clock},
-        task::Objective,
-        testing::{
-            assert_same_bits,
-            examples::{checkpoints, examples},
-            on_threads,
-            reference::golden,
-        },
-    };
-
-    fn oracle(name: &str, objective: Objective, criterion: Criterion, isa: Isa) -> LiveOracle {
-        let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
-        let trainable = model.store().params().iter().map(|(id, _)| id).collect();
-        let examples = Examples::new(model.spec(), objective, None, &examples(objective)).expect("examples");
-        let examples = examples.minimising(criterion).expect("a criterion");
-        LiveOracle::new(Tuned::new(model, Context::new(isa), trainable), examples, (4, 9), 1 << 20)
-    }
-
-    /// Trains by `MeZO` and answers the loss of every step and all weights.
-    fn train(name: &str, objective: Objective, isa: Isa, steps: u64, lr: f64) -> (Vec<f64>, Vec<f32>) {
-        train_by("two-sided", name, objective, isa, steps, lr)
-    }
-
-    fn train_by(
-        estimator: &str,
-        name: &str,
-        objective: Objective,
-        isa: Isa,
-        steps: u64,
-        lr: f64,
-    ) -> (Vec<f64>, Vec<f32>) {
-        let options = [("lr", lr.into()), ("queries", 4.into()), ("estimator", estimator.into())];
-        let options = toml::Table::from_iter(options.map(|(name, value)| (name.to_owned(), value)));
-        let mut optimizer = optim::find("mezo").and_then(|entry| entry.build(&options)).expect("an optimizer");
-        let mut oracle = oracle(name, objective, Criterion::Loss, isa);
-        let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
-        let losses = (0..steps).map(step).collect();
-        let store = oracle.tuned().model().store();
-        let values = store.params().iter().flat_map(|(id, param)| {
-            let weight = store.weight(id);
-            (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols()))
-        });
-        (losses, values.collect())
-    }
-
-    #[test]
-    fn mezo_lowers_every_loss_of_a_model() {
-        let objectives = [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier];
-        for (objective, estimator) in objectives.into_iter().flat_map(|of| [(of, "two-sided"), (of, "slope")]) {
-            // Both runs see the same batches and directions; a wrong sign climbs, a wrong batch or a lost update stands.
-            let last = |lr| {
-                let losses = train_by(estimator, checkpoints(objective)[0], objective, Isa::fastest(), 60, lr).0;
-                losses[50..].iter().sum::<f64>()
-            };
-            let (trained, untrained) = (last(2e-3), last(0.0));
-            assert!(trained < untrained, "{objective:?}, {estimator}: {trained} after training, {untrained} without");
-        }
-    }
-
-    #[test]
-    fn slopes_come_with_the_losses_of_a_probe_of_nothing_and_an_example_has_its_own_in_any_pass() {
-        for objective in [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier] {
-            let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, Isa::fastest());
-            let (key, law) = (NoiseKey::new(1, 2, Role::Dense, 3), Law::Gaussian);
-            let noise = oracle.tuned.trainable().iter().map(|&id| (id, Direction::Dense { key, law }));
-            let along = [Arc::new(DirectionSet::new(noise)), Arc::default()];
-            let batch = oracle.draw(Pool::Train, None).expect("a batch");
-            let (losses, slopes) = oracle.slopes(batch, &along).expect("slopes");
-            assert_eq!(losses, oracle.losses(batch, &[Displacement::default()]).expect("losses")[0], "{objective:?}");
-            assert_eq!(slopes[1], summed(vec![0.0; 4]), "{objective:?}");
-            let weight: usize = oracle.batch.iter().map(|&number| oracle.examples.weight(number)).sum();
-            for (&number, found) in oracle.batch.iter().zip(&slopes[0].per_example) {
-                let alone = oracle.examples.slopes(oracle.tuned.model(), oracle.tuned.context(), &[number], &along);
-                assert_eq!(alone.expect("slopes").1[0][0] / weight as f64, *found, "{objective:?}, example {number}");
-            }
-            assert_eq!(slopes[0], summed(slopes[0].per_example.clone()), "{objective:?}");
-        }
-    }
-
-    #[test]
-    fn instruction_sets_and_threads_change_no_bit_of_a_run() {
-        let (losses, weights) = train("gpt2", Objective::Options, Isa::fastest(), 3, 2e-3);
-        for isa in Isa::available() {
-            for threads in [1, 3] {
-                let (found, values) = on_threads(threads, || train("gpt2", Objective::Options, isa, 3, 2e-3));
-                assert_eq!(found, losses, "{isa}, {threads} threads");
-                assert_same_bits(&values, &weights, format_args!("{isa}, {threads} threads"));
-            }
-        }
-    }
-
-    #[test]
-    fn probing_writes_nothing_and_a_commit_moves_what_it_names() {
-        let mut oracle = oracle("qwen2", Objective::Options, Criterion::Loss, Isa::fastest());
-        let ids = oracle.tuned.trainable()[..1].to_vec();
-        let values: Arc<[f32]> = vec![1.0; oracle.tuned.params()[ids[0]].elements()].into();
-        let set = Arc::new(DirectionSet::new([(ids[0], Direction::Explicit(values))]));
-        let before = oracle.tuned.inspect(ids[0]).at(3, 2);
-        let batch = oracle.draw(Pool::Train, None).expect("a batch");
-        let probes = [Displacement::default(), Displacement::along(&set, 0.5)];
-        let losses = oracle.losses(batch, &probes).expect("losses");
-        assert_ne!(losses[0].total, losses[1].total);
-        assert_eq!(oracle.tuned.inspect(ids[0]).at(3, 2), before);
-        let report = oracle.commit(&probes[1]).expect("an update");
-        assert_eq!(oracle.tuned.inspect(ids[0]).at(3, 2), before + 0.5);
-        assert!(report.update_rms > 0.0);
-        assert_eq!(oracle.losses(batch, &probes[..1]).expect("losses")[0], losses[1]);
-    }
-
-    #[test]
-    fn an_accuracy_is_counted_in_examples_and_has_no_slopes() {
-        for objective in [Objective::Options, Objective::LabelWords, Objective::Classifier] {
-            let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Accuracy, Isa::fastest());
-            let ids = oracle.tuned.trainable().to_vec();
-            let along = |id| {
-                let elements = oracle.tuned.params()[id].elements();
-                let values: Arc<[f32]> = (0..elements).map(|i| ((i * 37 % 11) as f32 - 5.0) * 0.05).collect();
-                (id, Direction::Explicit(values))
-            };
-            let set = Arc::new(DirectionSet::new(ids.into_iter().map(along)));
-            let batch = oracle.draw(Pool::Train, None).expect("a batch");
-            let probes = [0.0, 1.0, -1.0, 3.0].map(|scale| Displacement::along(&set, scale));
-            let losses = oracle.losses(batch, &probes).expect("losses");
-            for losses in &losses {
-                // Quarters, and their sums, are exact.
-                assert!(losses.per_example.iter().all(|loss| [0.0, 0.25].contains(loss)), "{losses:?}");
-                assert_eq!(losses.total, losses.per_example.iter().sum::<f64>());
-            }
-            assert!(losses.iter().any(|lane| lane.total != losses[0].total), "{objective:?}: {losses:?}");
-            assert!(matches!(oracle.slopes(batch, &[set]), Err(OracleError::NoSlopes)));
-        }
-    }
-
-    #[test]
-    fn a_model_that_is_not_finite_is_neither_right_nor_wrong() {
-        let mut oracle = oracle("llama", Objective::Options, Criterion::Accuracy, Isa::fastest());
-        let id = oracle.tuned.trainable()[0];
-        let values: Arc<[f32]> = vec![f32::MAX; oracle.tuned.params()[id].elements()].into();
-        let set = Arc::new(DirectionSet::new([(id, Direction::Explicit(values))]));
-        let batch = oracle.draw(Pool::Train, None).expect("a batch");
-        let losses = oracle.losses(batch, &[Displacement::along(&set, f32::MAX)]).expect("losses");
-        assert!(losses[0].total.is_nan(), "{losses:?}");
-    }
-}
+mod tests;

@@ -147,6 +147,41 @@ fn a_dumped_slope_along_the_recorded_gradient_is_its_square_and_along_its_negati
 }
 
 #[test]
+fn dumped_gradients_are_the_recorded_ones_under_the_names_of_the_checkpoint() {
+    for folder in ["opt", "gpt2", "llama", "roberta-mlm", "bert-cls"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (inputs, output) = (recorded_inputs(folder, dir.path()), dir.path().join("out.safetensors"));
+        let mut command = zofo();
+        command.args(["dump", "gradients", "--json", "--model"]).arg(golden(folder));
+        let answer = run(command.arg("--inputs").arg(inputs).arg("--output").arg(&output));
+        assert_eq!(code(&answer), 0, "{}", String::from_utf8_lossy(&answer.stdout));
+        let (found, expected) = (fs::read(output), fs::read(golden(folder).join("golden.safetensors")));
+        let [found, expected] = [found, expected].map(|bytes| bytes.expect("a file"));
+        let [found, expected] = [&found, &expected].map(|bytes| SafeTensors::deserialize(bytes).expect("safetensors"));
+        let values = |view: TensorView<'_>| -> Vec<f32> {
+            view.data().as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
+        };
+        let largest = |values: &[f32]| values.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        let recorded: Vec<_> = expected.iter().filter(|(name, _)| name.starts_with("grad.")).collect();
+        let of_model = recorded.iter().map(|(_, view)| largest(&values(view.clone()))).fold(0.0, f32::max);
+        assert_eq!(json(&answer)["tensors"], 1 + recorded.len(), "{folder}");
+        assert_eq!(found.names().len(), 1 + recorded.len(), "{folder}: a tied tensor stands once");
+        for (name, view) in recorded {
+            let own = found.tensor(name).unwrap_or_else(|error| panic!("{folder}, {name}: {error}"));
+            assert_eq!((own.dtype(), own.shape()), (Dtype::F32, view.shape()), "{folder}, {name}");
+            let (own, expected) = (values(own), values(view));
+            // The bounds of the golden files for an f32 engine; true zeros are compared with the model's largest entry.
+            let bound = if largest(&expected) < 1e-6 * of_model { 1e-6 * of_model } else { 1e-4 * largest(&expected) };
+            let error = own.iter().zip(&expected).fold(0.0_f32, |error, (x, y)| error.max((x - y).abs()));
+            assert!(error <= bound, "{folder}: {name} is off by {error}, at most {bound}");
+        }
+        let loss = found.tensor("loss").expect("the loss beside them").data();
+        let loss = f64::from_le_bytes(loss.try_into().expect("eight bytes"));
+        assert!((loss - f64::from(self::recorded(folder, "right.loss")[0])).abs() <= 1e-5, "{folder}: {loss}");
+    }
+}
+
+#[test]
 fn generate_answers_new_tokens_only_and_the_same_for_the_same_seed() {
     let dir = tiny_model("llama");
     let generate = |extra: &[&str]| {

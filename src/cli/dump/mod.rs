@@ -12,7 +12,7 @@ use super::{Exit, Failure, console::Console, load};
 use crate::{
     direction::Displacement,
     kernels::{Context, cross_entropy::Vocabulary},
-    model::{Head, Model, ModelError},
+    model::{Gradients, Head, Kept, Model, ModelError, Summand},
     objective::{self, Labelled},
 };
 use inputs::Inputs;
@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     /// for several, `direction.<k>.<parameter>`
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
-    /// Safetensors to write: `logits` f32, `loss` f64 or `slope` f64
+    /// Safetensors to write: `logits` f32, `loss` f64, `slope` f64, or `grad.<parameter>` f32 beside `loss`
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// With `loss`: also the loss at θ + ε · direction, for each of these ε
@@ -47,6 +47,8 @@ enum What {
     Logits,
     /// f64 [1], the mean over labelled positions; [1+E] with --epsilon
     Loss,
+    /// f32 of each parameter's shape, the gradient of that mean by it, and the mean
+    Gradients,
     /// f64 [K], the exact derivative of that mean along each direction
     Slopes,
 }
@@ -62,14 +64,18 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
     };
     let inputs = Inputs::read(&arguments.inputs, &model)?;
     let values = match arguments.what {
-        What::Logits => logits(&model, cx, &inputs)?,
-        What::Loss => loss(&model, cx, &inputs, &arguments.epsilon).map_err(told)?,
-        What::Slopes => slopes(&model, cx, &inputs).map_err(told)?,
+        What::Logits => vec![logits(&model, cx, &inputs)?],
+        What::Loss => vec![loss(&model, cx, &inputs, &arguments.epsilon).map_err(told)?],
+        What::Gradients => gradients(&model, cx, &inputs).map_err(told)?,
+        What::Slopes => vec![slopes(&model, cx, &inputs).map_err(told)?],
     };
     model.store().check_unchanged()?;
-    values.write(&arguments.output)?;
-    let result = json!({ "output": arguments.output, "tensor": values.name, "shape": values.shape });
-    console.result(&result, &format!("{}: {} {:?}", arguments.output.display(), values.name, values.shape))?;
+    outputs::write(&values, &arguments.output)?;
+    let Values { name, shape, .. } = &values[0];
+    let result = json!({ "output": arguments.output, "tensor": name, "shape": shape, "tensors": values.len() });
+    let others = values.len() - 1;
+    let beside = if others == 0 { String::new() } else { format!(" and {others} gradients") };
+    console.result(&result, &format!("{}: {name} {shape:?}{beside}", arguments.output.display()))?;
     Ok(Exit::Ok)
 }
 
@@ -133,6 +139,22 @@ fn loss(model: &Model, cx: &Context, inputs: &Inputs, epsilon: &[f32]) -> Result
     let sums = objective::losses(model, cx, &inputs.batch, &labelled, &lanes)?;
     let count = labelled.count() as f64;
     Ok(Values::f64("loss", vec![lanes.len()], sums.iter().map(|sum| sum.total / count).collect()))
+}
+
+/// The mean loss, and its gradient by every parameter.
+fn gradients(model: &Model, cx: &Context, inputs: &Inputs) -> Result<Vec<Values>, LossFailure> {
+    let labelled = labelled(model, inputs)?;
+    let (params, count) = (model.store().params(), labelled.count() as f64);
+    let all: Vec<_> = params.iter().map(|(id, _)| id).collect();
+    let mut found = Vec::with_capacity(1 + all.len());
+    let mut of = (model, |id, gradient| {
+        found.push(Values::f32(format!("grad.{}", params[id].name()), params[id].shape().to_vec(), gradient));
+    });
+    let (mut sums, at) = (Gradients::new(&all, Kept::All), Displacement::default());
+    let summand = Summand { cx, at: &at, is_last: true };
+    let losses = objective::gradients(&mut of, &mut sums, summand, (&inputs.batch, &labelled), 1.0 / count)?;
+    found.insert(0, Values::f64("loss", vec![1], vec![losses.total / count]));
+    Ok(found)
 }
 
 fn slopes(model: &Model, cx: &Context, inputs: &Inputs) -> Result<Values, LossFailure> {

@@ -11,7 +11,7 @@ use super::{Examples, ExamplesError, Form, Learnt, Scored, passes, right};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::{Model, ModelError},
+    model::{Differentiated, Gradients, Model, ModelError, Summand},
     objective::{GenerationError, Scores},
     task::Metric,
 };
@@ -168,6 +168,28 @@ impl Minimised {
         assert!(self.has_slopes(), "the derivative of {:?}", self.criterion);
         let batch = self.examples.batch(Scored::Learnt, model, numbers);
         batch.slopes(model, cx, along).map(|(scores, slopes)| (scores.losses, slopes))
+    }
+}
+
+impl Minimised {
+    /// Adds the gradient of `factor` times the sum of the losses of the examples `numbers` to `sums`, and answers these.
+    ///
+    /// # Errors
+    /// [`ModelError`] if a sequence does not fit the model.
+    ///
+    /// # Panics
+    /// As [`Minimised::slopes`].
+    pub fn gradients(
+        &self,
+        of: &mut dyn Differentiated,
+        sums: &mut Gradients,
+        summand: Summand<'_>,
+        numbers: &[usize],
+        factor: f64,
+    ) -> Result<Vec<f64>, ModelError> {
+        assert!(self.has_slopes(), "the gradient of {:?}", self.criterion);
+        let batch = self.examples.batch(Scored::Learnt, of.model(), numbers);
+        batch.gradients(of, sums, summand, factor).map(|scores| scores.losses)
     }
 }
 

@@ -25,7 +25,7 @@ use super::{GenerationError, LabelError, Learnt, OptionBatch, Options, Scores, W
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::{ArchSpec, Model, ModelError},
+    model::{ArchSpec, Differentiated, Gradients, Model, ModelError, Summand},
     task::{Encoded, Example, Judge, Metric, Objective, Place, Sequence, TaskError},
 };
 
@@ -255,6 +255,20 @@ impl ExampleBatch {
         match self {
             ExampleBatch::Continuations(batch) => batch.slopes(model, cx, along),
             ExampleBatch::Words(batch) => batch.slopes(model, cx, along),
+        }
+    }
+
+    /// Adds the gradient of `factor` times the sum of the losses.
+    fn gradients(
+        &self,
+        of: &mut dyn Differentiated,
+        sums: &mut Gradients,
+        summand: Summand<'_>,
+        factor: f64,
+    ) -> Result<Scores, ModelError> {
+        match self {
+            ExampleBatch::Continuations(batch) => batch.gradients(of, sums, summand, factor),
+            ExampleBatch::Words(batch) => batch.gradients(of, sums, summand, factor),
         }
     }
 }

@@ -20,6 +20,8 @@ mod rope;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+
 use crate::{
     direction::Stored,
     kernels::activation::Activation,
@@ -49,6 +51,8 @@ pub struct Output {
     pub hidden: Vec<Rows>,
     /// A row for every token, or one row for a classifier; `None` without a head.
     pub logits: Option<Rows>,
+    /// What enters the activations of each block's feed-forward layer.
+    pub units: Vec<Rows>,
 }
 
 /// Evaluates a model on the tokens of one sequence.
@@ -56,7 +60,7 @@ pub struct Output {
 /// # Panics
 /// On a tensor whose length is not that of `spec`, on tokens beyond the vocabulary or the positions, and on no tokens.
 pub fn forward(spec: &ArchSpec, source: Source<'_>, tokens: &[u32]) -> Output {
-    let pass = Pass { spec, source };
+    let pass = Pass { spec, source, units: RefCell::default() };
     let mut hidden = vec![pass.embed(tokens)];
     for layer in 0..spec.layers {
         hidden.push(pass.block(layer, &hidden[layer]));
@@ -64,13 +68,15 @@ pub fn forward(spec: &ArchSpec, source: Source<'_>, tokens: &[u32]) -> Output {
     let last = hidden.pop().map(|rows| pass.last(rows)).expect("the embedding at least");
     let logits = pass.logits(&last);
     hidden.push(last);
-    Output { hidden, logits }
+    Output { hidden, logits, units: pass.units.into_inner() }
 }
 
 /// The forward pass of one architecture over one source of weights.
 struct Pass<'a> {
     spec: &'a ArchSpec,
     source: Source<'a>,
+    /// See [`Output::units`].
+    units: RefCell<Vec<Rows>>,
 }
 
 impl Pass<'_> {
@@ -138,11 +144,14 @@ impl Pass<'_> {
         let product = |slot, x: &Rows, outputs| self.linear(slot, layer, stored, ffn.bias, x, outputs);
         let mut inner = product(Slot::Up, x, ffn.width);
         if ffn.gated {
-            let gate = activated(ffn.activation, product(Slot::Gate, x, ffn.width));
+            let gate = product(Slot::Gate, x, ffn.width);
+            self.units.borrow_mut().push(gate.clone());
+            let gate = activated(ffn.activation, gate);
             for (up, gate) in inner.iter_mut().flatten().zip(gate.iter().flatten()) {
                 *up *= gate;
             }
         } else {
+            self.units.borrow_mut().push(inner.clone());
             inner = activated(ffn.activation, inner);
         }
         product(Slot::Down, &inner, hidden_size)

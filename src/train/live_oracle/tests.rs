@@ -1,0 +1,296 @@
+//! A live oracle on the golden checkpoints: losses, slopes, gradients, updates.
+
+use super::*;
+use crate::{
+    direction::Direction,
+    kernels::{Context, Isa},
+    model::Model,
+    noise::{Law, NoiseKey, Role},
+    objective::{Criterion, Examples},
+    optim::{self, Clock},
+    task::Objective,
+    testing::{
+        assert_same_bits,
+        examples::{checkpoints, examples},
+        on_threads,
+        reference::golden,
+    },
+};
+
+fn oracle(name: &str, objective: Objective, criterion: Criterion, isa: Isa) -> LiveOracle {
+    let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
+    let trainable = model.store().params().iter().map(|(id, _)| id).collect();
+    let examples = Examples::new(model.spec(), objective, None, &examples(objective)).expect("examples");
+    let examples = examples.minimising(criterion).expect("a criterion");
+    LiveOracle::new(Tuned::new(model, Context::new(isa), trainable), examples, (4, 9), 1 << 20)
+}
+
+/// Trains by `MeZO` and answers the loss of every step and all weights.
+fn train(name: &str, objective: Objective, isa: Isa, steps: u64, lr: f64) -> (Vec<f64>, Vec<f32>) {
+    train_by("two-sided", name, objective, isa, steps, lr)
+}
+
+fn train_by(estimator: &str, name: &str, objective: Objective, isa: Isa, steps: u64, lr: f64) -> (Vec<f64>, Vec<f32>) {
+    let options = [("lr", lr.into()), ("queries", 4.into()), ("estimator", estimator.into())];
+    let options = toml::Table::from_iter(options.map(|(name, value)| (name.to_owned(), value)));
+    let mut optimizer = optim::find("mezo").and_then(|entry| entry.build(&options)).expect("an optimizer");
+    let mut oracle = oracle(name, objective, Criterion::Loss, isa);
+    let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
+    let losses = (0..steps).map(step).collect();
+    let store = oracle.tuned().model().store();
+    let values = store.params().iter().flat_map(|(id, param)| {
+        let weight = store.weight(id);
+        (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols()))
+    });
+    (losses, values.collect())
+}
+
+#[test]
+fn mezo_lowers_every_loss_of_a_model() {
+    let objectives = [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier];
+    for (objective, estimator) in objectives.into_iter().flat_map(|of| [(of, "two-sided"), (of, "slope")]) {
+        // Both runs see the same batches and directions; a wrong sign climbs, a wrong batch or a lost update stands.
+        let last = |lr| {
+            let losses = train_by(estimator, checkpoints(objective)[0], objective, Isa::fastest(), 60, lr).0;
+            losses[50..].iter().sum::<f64>()
+        };
+        let (trained, untrained) = (last(2e-3), last(0.0));
+        assert!(trained < untrained, "{objective:?}, {estimator}: {trained} after training, {untrained} without");
+    }
+}
+
+#[test]
+fn slopes_come_with_the_losses_of_a_probe_of_nothing_and_an_example_has_its_own_in_any_pass() {
+    for objective in [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier] {
+        let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, Isa::fastest());
+        let (key, law) = (NoiseKey::new(1, 2, Role::Dense, 3), Law::Gaussian);
+        let noise = oracle.tuned.trainable().iter().map(|&id| (id, Direction::Dense { key, law }));
+        let along = [Arc::new(DirectionSet::new(noise)), Arc::default()];
+        let batch = oracle.draw(Pool::Train, None).expect("a batch");
+        let (losses, slopes) = oracle.slopes(batch, &along).expect("slopes");
+        assert_eq!(losses, oracle.losses(batch, &[Displacement::default()]).expect("losses")[0], "{objective:?}");
+        assert_eq!(slopes[1], summed(vec![0.0; 4]), "{objective:?}");
+        let weight: usize = oracle.batch.iter().map(|&number| oracle.examples.weight(number)).sum();
+        for (&number, found) in oracle.batch.iter().zip(&slopes[0].per_example) {
+            let alone = oracle.examples.slopes(oracle.tuned.model(), oracle.tuned.context(), &[number], &along);
+            assert_eq!(alone.expect("slopes").1[0][0] / weight as f64, *found, "{objective:?}, example {number}");
+        }
+        assert_eq!(slopes[0], summed(slopes[0].per_example.clone()), "{objective:?}");
+    }
+}
+
+/// Keeps gradients, and moves their parameters against them if there is a rate.
+struct Descent {
+    rate: f32,
+    taken: Vec<(ParamId, Vec<f32>)>,
+}
+
+impl GradientSink for Descent {
+    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+        let z = Direction::Explicit(gradient.clone().into());
+        self.taken.push((id, gradient));
+        (self.rate > 0.0).then(|| Displacement::along(&Arc::new(DirectionSet::new([(id, z)])), -self.rate))
+    }
+}
+
+const OBJECTIVES: [Objective; 4] =
+    [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier];
+
+#[test]
+fn gradients_come_with_the_losses_of_probes_and_agree_with_slopes() {
+    for objective in OBJECTIVES {
+        let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, Isa::fastest());
+        let (key, law) = (NoiseKey::new(1, 2, Role::Dense, 3), Law::Gaussian);
+        let ids = oracle.tuned.trainable().to_vec();
+        let noise = Arc::new(DirectionSet::new(ids.iter().map(|&id| (id, Direction::Dense { key, law }))));
+        let batch = oracle.draw(Pool::Train, None).expect("a batch");
+        let mut sink = Descent { rate: 0.0, taken: Vec::new() };
+        let at = [(1.0, Displacement::default())];
+        let losses = oracle.gradients(batch, &at, &ids, &mut sink).expect("gradients");
+        assert_eq!(losses, oracle.losses(batch, &[Displacement::default()]).expect("losses"), "{objective:?}");
+        let slope = oracle.slopes(batch, &[noise]).expect("slopes").1[0].total;
+        let (mut product, mut magnitude) = (0.0, 0.0);
+        for (id, gradient) in &sink.taken {
+            let (param, noise) = (&oracle.tuned.params()[*id], key.tensor(oracle.tuned.params()[*id].noise_name()));
+            for (at, &g) in gradient.iter().enumerate() {
+                let z = noise.at(law, (at / param.cols()) as u64, at % param.cols());
+                product += f64::from(g) * f64::from(z);
+                magnitude += (f64::from(g) * f64::from(z)).abs();
+            }
+        }
+        // The bound; both sides were computed in f32.
+        assert!((product - slope).abs() <= 1e-5 * magnitude, "{objective:?}: {product} for a slope of {slope}");
+        // Two points at once: a sum of both gradients.
+        let both = [(0.25, Displacement::default()), (0.75, Displacement::default())];
+        let mut sum = Descent { rate: 0.0, taken: Vec::new() };
+        let answers = oracle.gradients(batch, &both, &ids, &mut sum).expect("gradients");
+        assert_eq!(answers, [&losses[..], &losses].concat(), "{objective:?}");
+        let largest = |values: &[f32]| values.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        let of_model = sink.taken.iter().map(|(_, gradient)| largest(gradient)).fold(0.0, f32::max);
+        for ((id, once), (other, sum)) in sink.taken.iter().zip(&sum.taken) {
+            let error = once.iter().zip(sum).fold(0.0_f32, |error, (x, y)| error.max((x - y).abs()));
+            // The bounds of the golden files; some true gradients are zero.
+            let bound = 1e-4 * largest(once) + 1e-6 * of_model;
+            assert!(id == other && error <= bound, "{objective:?}, {id:?}: {error}, at most {bound}");
+        }
+    }
+}
+
+#[test]
+fn parameters_that_move_while_gradients_are_handed_over_get_the_values_of_moving_afterwards() {
+    for name in ["llama", "qwen2", "gpt2"] {
+        let values = |oracle: &LiveOracle| -> Vec<f32> {
+            let store = oracle.tuned.model().store();
+            let of = |(id, param): (_, &crate::direction::Param)| {
+                let weight = store.weight(id);
+                (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols())).collect()
+            };
+            store.params().iter().flat_map(|param| -> Vec<f32> { of(param) }).collect()
+        };
+        // So little memory that a pass holds one example, and blocks are computed once more.
+        for activations in [1 << 20, 1] {
+            let run = |in_place: bool| {
+                let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
+                let ids: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
+                let examples = examples(Objective::Options);
+                let examples = Examples::new(model.spec(), Objective::Options, None, &examples).expect("examples");
+                let examples = examples.minimising(Criterion::Loss).expect("a criterion");
+                let tuned = Tuned::new(model, Context::new(Isa::fastest()), ids.clone());
+                let mut oracle = LiveOracle::new(tuned, examples, (4, 9), activations);
+                for _ in 0..3 {
+                    let batch = oracle.draw(Pool::Train, None).expect("a batch");
+                    let mut sink = Descent { rate: if in_place { 0.25 } else { 0.0 }, taken: Vec::new() };
+                    let at = [(1.0, Displacement::default())];
+                    oracle.gradients(batch, &at, &ids, &mut sink).expect("gradients");
+                    if !in_place {
+                        let z = sink.taken.into_iter().map(|(id, z)| (id, Direction::Explicit(z.into())));
+                        let update = Displacement::along(&Arc::new(DirectionSet::new(z)), -0.25);
+                        oracle.commit(&update).expect("an update");
+                    }
+                }
+                values(&oracle)
+            };
+            let expected = run(false);
+            assert_same_bits(&run(true), &expected, format_args!("{name}, {activations} bytes"));
+        }
+    }
+}
+
+#[test]
+fn how_a_batch_is_cut_changes_no_bit_of_its_gradients() {
+    for objective in OBJECTIVES {
+        let run = |activations: u64| {
+            let model = Model::open(&golden::directory(checkpoints(objective)[0])).expect("a golden checkpoint");
+            let ids: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
+            let examples = Examples::new(model.spec(), objective, None, &examples(objective)).expect("examples");
+            let examples = examples.minimising(Criterion::Loss).expect("a criterion");
+            let tuned = Tuned::new(model, Context::new(Isa::fastest()), ids.clone());
+            let noise = Direction::Dense { key: NoiseKey::new(1, 2, Role::Dense, 3), law: Law::Gaussian };
+            let noise = Arc::new(DirectionSet::new(ids.iter().map(|&id| (id, noise.clone()))));
+            let mut oracle = LiveOracle::new(tuned, examples, (4, 9), activations);
+            let batch = oracle.draw(Pool::Train, None).expect("a batch");
+            let mut sink = Descent { rate: 0.0, taken: Vec::new() };
+            let at = [(0.5, Displacement::default()), (0.5, Displacement::along(&noise, 1e-2))];
+            let losses = oracle.gradients(batch, &at, &ids, &mut sink).expect("gradients");
+            (losses, sink.taken)
+        };
+        let (losses, whole) = run(1 << 30);
+        let row = Model::open(&golden::directory(checkpoints(objective)[0]))
+            .expect("a model")
+            .spec()
+            .tape_bytes(Kept::BlockInputs);
+        for activations in [1, 12 * row as u64, 24 * row as u64] {
+            let (found, cut) = run(activations);
+            assert_eq!(found, losses, "{objective:?}");
+            assert_eq!(cut.len(), whole.len(), "{objective:?}");
+            for ((id, x), (other, y)) in cut.iter().zip(&whole) {
+                assert_eq!(id, other, "{objective:?}: the order of parameters");
+                assert_same_bits(x, y, format_args!("{objective:?}, {id:?}, {activations} bytes"));
+            }
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_and_threads_change_no_bit_of_a_run() {
+    let (losses, weights) = train("gpt2", Objective::Options, Isa::fastest(), 3, 2e-3);
+    for isa in Isa::available() {
+        for threads in [1, 3] {
+            let (found, values) = on_threads(threads, || train("gpt2", Objective::Options, isa, 3, 2e-3));
+            assert_eq!(found, losses, "{isa}, {threads} threads");
+            assert_same_bits(&values, &weights, format_args!("{isa}, {threads} threads"));
+        }
+    }
+}
+
+#[test]
+fn probing_writes_nothing_and_a_commit_moves_what_it_names() {
+    let mut oracle = oracle("qwen2", Objective::Options, Criterion::Loss, Isa::fastest());
+    let ids = oracle.tuned.trainable()[..1].to_vec();
+    let values: Arc<[f32]> = vec![1.0; oracle.tuned.params()[ids[0]].elements()].into();
+    let set = Arc::new(DirectionSet::new([(ids[0], Direction::Explicit(values))]));
+    let before = oracle.tuned.inspect(ids[0]).at(3, 2);
+    let batch = oracle.draw(Pool::Train, None).expect("a batch");
+    let probes = [Displacement::default(), Displacement::along(&set, 0.5)];
+    let losses = oracle.losses(batch, &probes).expect("losses");
+    assert_ne!(losses[0].total, losses[1].total);
+    assert_eq!(oracle.tuned.inspect(ids[0]).at(3, 2), before);
+    let report = oracle.commit(&probes[1]).expect("an update");
+    assert_eq!(oracle.tuned.inspect(ids[0]).at(3, 2), before + 0.5);
+    assert!(report.update_rms > 0.0);
+    assert_eq!(oracle.losses(batch, &probes[..1]).expect("losses")[0], losses[1]);
+}
+
+#[test]
+fn an_accuracy_is_counted_in_examples_and_has_no_slopes() {
+    for objective in [Objective::Options, Objective::LabelWords, Objective::Classifier] {
+        let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Accuracy, Isa::fastest());
+        let ids = oracle.tuned.trainable().to_vec();
+        let along = |id| {
+            let elements = oracle.tuned.params()[id].elements();
+            let values: Arc<[f32]> = (0..elements).map(|i| ((i * 37 % 11) as f32 - 5.0) * 0.05).collect();
+            (id, Direction::Explicit(values))
+        };
+        let set = Arc::new(DirectionSet::new(ids.into_iter().map(along)));
+        let batch = oracle.draw(Pool::Train, None).expect("a batch");
+        let probes = [0.0, 1.0, -1.0, 3.0].map(|scale| Displacement::along(&set, scale));
+        let losses = oracle.losses(batch, &probes).expect("losses");
+        for losses in &losses {
+            // Quarters, and their sums, are exact.
+            assert!(losses.per_example.iter().all(|loss| [0.0, 0.25].contains(loss)), "{losses:?}");
+            assert_eq!(losses.total, losses.per_example.iter().sum::<f64>());
+        }
+        assert!(losses.iter().any(|lane| lane.total != losses[0].total), "{objective:?}: {losses:?}");
+        assert!(matches!(oracle.slopes(batch, &[set]), Err(OracleError::NoSlopes)));
+        let mut sink = Descent { rate: 1.0, taken: Vec::new() };
+        let ids = oracle.tuned.trainable().to_vec();
+        let answer = oracle.gradients(batch, &[(1.0, Displacement::default())], &ids, &mut sink);
+        assert!(matches!(answer, Err(OracleError::NoGradients)) && sink.taken.is_empty());
+    }
+}
+
+#[test]
+fn a_model_that_is_not_finite_is_neither_right_nor_wrong() {
+    let mut oracle = oracle("llama", Objective::Options, Criterion::Accuracy, Isa::fastest());
+    let id = oracle.tuned.trainable()[0];
+    let values: Arc<[f32]> = vec![f32::MAX; oracle.tuned.params()[id].elements()].into();
+    let set = Arc::new(DirectionSet::new([(id, Direction::Explicit(values))]));
+    let batch = oracle.draw(Pool::Train, None).expect("a batch");
+    let losses = oracle.losses(batch, &[Displacement::along(&set, f32::MAX)]).expect("losses");
+    assert!(losses[0].total.is_nan(), "{losses:?}");
+}
+
+#[test]
+fn gradients_of_a_loss_that_is_not_finite_are_not_handed_over() {
+    let mut oracle = oracle("llama", Objective::Options, Criterion::Loss, Isa::fastest());
+    let ids = oracle.tuned.trainable().to_vec();
+    let values: Arc<[f32]> = vec![f32::MAX; oracle.tuned.params()[ids[0]].elements()].into();
+    let far = Displacement::along(&Arc::new(DirectionSet::new([(ids[0], Direction::Explicit(values))])), f32::MAX);
+    let batch = oracle.draw(Pool::Train, None).expect("a batch");
+    for at in [vec![far.clone(), Displacement::default()], vec![Displacement::default(), far]] {
+        let mut sink = Descent { rate: 1.0, taken: Vec::new() };
+        let at: Vec<_> = at.into_iter().map(|at| (0.5, at)).collect();
+        let losses = oracle.gradients(batch, &at, &ids, &mut sink).expect("losses");
+        assert!(losses.iter().any(|lane| lane.total.is_nan()) && sink.taken.is_empty(), "{losses:?}");
+    }
+}
