@@ -25,8 +25,28 @@ enum Scale {
     Slopes,
     /// Proportional to a running mean of them that keeps this much.
     Mean(f64),
+    /// Proportional to a running average of them, along directions with thin factors.
+    Thin(Thin),
     /// It does not; the learning rate falls to zero, or the walk would never settle.
     Normalised,
+}
+
+/// What the shape of directions costs an estimate that is unbiased over a new draw of all factors.
+#[derive(Clone, Copy, PartialEq)]
+struct Thin {
+    /// `E‖ĝ‖²` is at most so many times `(n + 2)‖g‖²`.
+    noise: f64,
+    /// For how many steps factors are kept.
+    window: f64,
+    /// How much of the average a step keeps; an estimate weighs 1 less that.
+    kept: f64,
+}
+
+/// Values of `U Vᵀ` with r columns have the variance r, hence the part `‖g_V‖²` of vectors counts with r n and the part of
+/// matrices with at most `mn + 2 + 2 (m + n + 1) / r` for LOZO, `mn + 2 + (2mn + 6 (m + n) + 10) / r` for `TeZO`: in all
+/// no more than `(r + 1) (n + 2)` in these worlds if r ≥ 2.
+const fn thin(rank: u32, window: u32, kept: f64) -> Scale {
+    Scale::Thin(Thin { noise: (rank + 1) as f64, window: window as f64, kept })
 }
 
 struct Case {
@@ -40,6 +60,26 @@ struct Case {
 const CASES: &[Case] = &[
     Case { optimizer: "fzoo", options: "epsilon = 1e-3", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "fzoo", options: "epsilon = 1e-3\nqueries = 3", scale: Scale::Normalised, evaluations: 1 },
+    Case { optimizer: "lozo", options: "refresh_interval = 1", scale: thin(2, 1, 0.0), evaluations: 1 },
+    Case {
+        optimizer: "lozo",
+        options: "refresh_interval = 5\nrank = 3\nqueries = 2\nestimator = \"one-sided\"",
+        scale: thin(3, 5, 0.0),
+        evaluations: 1,
+    },
+    Case {
+        optimizer: "lozo",
+        options: "refresh_interval = 3\nestimator = \"slope\"",
+        scale: thin(2, 3, 0.0),
+        evaluations: 1,
+    },
+    Case { optimizer: "lozo_m", options: "refresh_interval = 7", scale: thin(2, 7, 0.9), evaluations: 1 },
+    Case {
+        optimizer: "lozo_m",
+        options: "refresh_interval = 6\non_refresh = \"zero\"\nmomentum = 0.5\nqueries = 2",
+        scale: thin(2, 6, 0.5),
+        evaluations: 1,
+    },
     Case { optimizer: "mezo", options: "", scale: Scale::Slopes, evaluations: 1 },
     Case { optimizer: "mezo", options: "queries = 3", scale: Scale::Slopes, evaluations: 1 },
     Case {
@@ -103,6 +143,7 @@ impl Case {
         match (self.scale, world.facts.convexity) {
             (Scale::Slopes, _) => 1.0 / (world.facts.smoothness * (n + 2.0)),
             (Scale::Mean(kept), _) => (1.0 - kept) / (world.facts.smoothness * (n + 2.0)),
+            (Scale::Thin(Thin { noise, .. }), _) => 1.0 / (world.facts.smoothness * noise * (n + 2.0)),
             (Scale::Normalised, 0.0) => 0.02,
             (Scale::Normalised, _) => 0.32 * world.squared_distance().sqrt() / n,
         }
@@ -111,6 +152,10 @@ impl Case {
     /// Proportional: so many that E D falls to 1/400, hence D to 1/4 with probability 0.99 (Markov). Normalised, with
     /// lr = 0.32 s √D₀ / n and s falling from 1 to 0: while D > D₀ / 4 it falls by (0.205 s − 0.102 s²) D₀ / n a step,
     /// 0.068 D₀ / n on average, which uses up 3/4 of D₀ in 11·n steps; twice that.
+    ///
+    /// With thin factors: given those that stay, E ĝ = A g with A ≥ 0, so the loss falls on average at every step, and at the
+    /// first of a window, where E A = I, as it does without them. The others of a window are not counted, nor, with
+    /// momentum, what the average carries beyond its first 1 / (1 − β) steps.
     ///
     /// Of a mean: with λ = β/(1 − β) and θ′ the point before θ, z = θ + λ(θ − θ′) goes by −η ĝ(θ), η = 1/(L(n + 2)), and
     /// gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ′)). Summed over K steps as at the head of this file that is
@@ -124,6 +169,10 @@ impl Case {
                 (100.0 * facts.smoothness / convexity * (n + 2.0 + kept / (1.0 - kept))).ceil() as u64
             }
             (Scale::Slopes, convexity) => (400_f64.ln() * facts.smoothness * (n + 2.0) / convexity).ceil() as u64,
+            (Scale::Thin(Thin { noise, window, kept }), convexity) => {
+                let moment = noise * (n + 2.0);
+                (400_f64.ln() * facts.smoothness / convexity * window / (1.0 - kept) * moment).ceil() as u64
+            }
             (Scale::Normalised, _) => 22 * n as u64,
         }
     }
@@ -341,8 +390,8 @@ fn the_registry_is_sorted_and_its_entries_build_from_their_defaults() {
 fn an_unknown_optimizer_or_option_is_refused_with_the_nearest_name() {
     let message = |error: OptimError| error.to_string();
     assert_eq!(
-        find("mozo").map_err(message).expect_err("no such optimizer"),
-        "there is no optimizer \"mozo\"; the nearest name is \"mezo\", and `zofo list optimizers` shows all"
+        find("mexo").map_err(message).expect_err("no such optimizer"),
+        "there is no optimizer \"mexo\"; the nearest name is \"mezo\", and `zofo list optimizers` shows all"
     );
     let entry = find("mezo").expect("registered");
     let refused = entry.build(&"eps = 1e-3".parse().expect("TOML")).map(drop).map_err(message).expect_err("unknown");

@@ -16,6 +16,8 @@
 
 mod error;
 pub mod fzoo;
+pub mod lozo;
+pub mod lozo_m;
 pub mod mezo;
 pub mod nonfinite;
 mod options;
@@ -25,14 +27,16 @@ pub mod schedule;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod fixture;
 
 pub use error::OptimError;
-pub use options::{Decay, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries};
+pub use options::{Decay, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries, Rank};
 pub use oracle::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space};
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::direction::Displacement;
+use crate::direction::{Displacement, Param};
 use nonfinite::{Patience, Patient};
 use parts::spsa::Estimate;
 
@@ -73,10 +77,20 @@ impl StepReport {
         StepReport { loss, lr, projected_grads, evaluations, update_rms: 0.0, rounding_rms: 0.0, nonfinite: false }
     }
 
+    /// Whether what was measured is finite.
+    fn is_sound(&self) -> bool {
+        self.loss.is_finite() && self.projected_grads.iter().all(|slope| slope.is_finite())
+    }
+
     /// Whether what was measured and what is to be done with it is finite.
     fn allows(&self, update: &Displacement) -> bool {
-        let measured = self.loss.is_finite() && self.projected_grads.iter().all(|slope| slope.is_finite());
-        measured && update.is_finite()
+        self.is_sound() && update.is_finite()
+    }
+
+    /// Ends a step without an update: what it measured, or would have remembered, is not finite.
+    fn skip(mut self) -> StepReport {
+        self.nonfinite = true;
+        self
     }
 
     /// Commits the step's update, unless it or what it was made of is not finite.
@@ -109,6 +123,11 @@ pub trait StateVisitor {
 
     /// Values of parameters, by the parameters' names; empty in an optimizer that has taken no step.
     fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>);
+
+    /// The same where a parameter has not its own number of values but `len` of them: coordinates, thin factors.
+    fn factors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>, _len: &dyn Fn(&Param) -> usize) {
+        self.tensors(name, values);
+    }
 }
 
 /// An algorithm of the registry.
@@ -144,7 +163,7 @@ impl Entry {
 }
 
 /// Every algorithm, by name.
-pub const REGISTRY: &[&Entry] = &[&fzoo::ENTRY, &mezo::ENTRY];
+pub const REGISTRY: &[&Entry] = &[&fzoo::ENTRY, &lozo::ENTRY, &lozo_m::ENTRY, &mezo::ENTRY];
 
 /// The algorithm of that name.
 ///

@@ -53,6 +53,39 @@ pub struct Decay(f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queries(u32);
 
+/// How many columns thin factors have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank(u32);
+
+/// Factors of more columns are not thin, and their decompositions take longer than the model.
+const MAX_RANK: u32 = 1024;
+
+impl Rank {
+    /// This number.
+    ///
+    /// # Panics
+    /// If it is out of range.
+    pub fn new(rank: u32) -> Self {
+        assert!((1..=MAX_RANK).contains(&rank), "factors of rank {rank}");
+        Rank(rank)
+    }
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl OptionValue for Rank {
+    const EXPECTED: &'static str = "an integer from 1 to 1024";
+    fn read(value: &Value) -> Option<Self> {
+        let rank = value.as_integer().and_then(|integer| u32::try_from(integer).ok());
+        rank.filter(|rank| (1..=MAX_RANK).contains(rank)).map(Rank)
+    }
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// A journal's record counts the losses of a step in 16 bits; two for each direction leave room for a few more.
 const MAX_QUERIES: u32 = 10_000;
 

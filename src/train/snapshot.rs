@@ -9,6 +9,7 @@ use std::{borrow::Cow, collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use super::{TrainError, Tuned};
 use crate::{
+    direction::{Param, ParamTable},
     optim::{Optimizer, Space, StateVisitor},
     weights::{
         SnapshotProblem, WeightsError,
@@ -55,6 +56,35 @@ impl StateVisitor for Restore {
                 && of == name
             {
                 values.insert(param.to_owned(), Arc::from(&**found));
+            }
+        }
+    }
+}
+
+/// Looks for a tensor that has not the number of values that its parameter asks for.
+struct Check<'a> {
+    snapshot: &'a tuned::Snapshot,
+    params: &'a ParamTable,
+    odd: Option<SnapshotProblem>,
+}
+
+impl StateVisitor for Check<'_> {
+    fn count(&mut self, _: &str, _: &mut u64) {}
+
+    fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
+        self.factors(name, values, &Param::elements);
+    }
+
+    fn factors(&mut self, name: &str, _: &mut BTreeMap<String, Arc<[f32]>>, len: &dyn Fn(&Param) -> usize) {
+        for (tensor, state) in &self.snapshot.state {
+            let Some((of, param)) = tensor.split_once('/') else { continue };
+            let expected = self.params.find(param).map(|id| len(&self.params[id]));
+            if of == name && expected != Some(state.shape.iter().product()) {
+                self.odd = Some(SnapshotProblem::Tensor {
+                    name: tensor.clone(),
+                    found: format!("{:?}", state.shape),
+                    expected: expected.map_or("a parameter of the model".to_owned(), |len| format!("[{len}]")),
+                });
             }
         }
     }
@@ -117,23 +147,13 @@ pub(super) fn step(dir: &Path) -> Option<u64> {
 pub(super) fn read(dir: &Path, tuned: &mut Tuned, optimizer: &mut dyn Optimizer) -> Result<u64, TrainError> {
     let trainable = tuned.trainable().to_vec();
     let snapshot = tuned::read(&dir.join(FILE), tuned.model_mut().store_mut(), &trainable)?;
-    check_state(dir, tuned, &snapshot)?;
+    let mut check = Check { snapshot: &snapshot, params: tuned.params(), odd: None };
+    optimizer.visit_state(&mut check);
+    if let Some(problem) = check.odd {
+        return Err(WeightsError::Snapshot { path: dir.join(FILE), problem }.into());
+    }
     tuned.skip_to(number(&snapshot.facts, DRAWS).unwrap_or_default());
     let step = number(&snapshot.facts, STEP).unwrap_or_default();
     optimizer.visit_state(&mut Restore(snapshot));
     Ok(step)
-}
-
-/// Checks that each tensor of an optimizer's state has a value for each of the parameter's that it is named after.
-fn check_state(dir: &Path, tuned: &Tuned, snapshot: &tuned::Snapshot) -> Result<(), TrainError> {
-    let params = tuned.params();
-    let elements = |name: &str| Some(params[params.find(name.split_once('/')?.1)?].elements());
-    let odd = snapshot.state.iter().find(|(name, tensor)| elements(name) != Some(tensor.shape.iter().product()));
-    let Some((name, tensor)) = odd else { return Ok(()) };
-    let problem = SnapshotProblem::Tensor {
-        name: name.clone(),
-        found: format!("{:?}", tensor.shape),
-        expected: elements(name).map_or("a parameter of the model".to_owned(), |elements| format!("[{elements}]")),
-    };
-    Err(WeightsError::Snapshot { path: dir.join(FILE), problem }.into())
 }
