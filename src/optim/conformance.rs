@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::direction::ParamTable;
 use crate::testing::{
     assert_same_bits,
     record::{Answer, Recording, Replaying},
@@ -44,7 +45,8 @@ struct Thin {
 
 /// Values of `U Vᵀ` with r columns have the variance r, hence the part `‖g_V‖²` of vectors counts with r n and the part of
 /// matrices with at most `mn + 2 + 2 (m + n + 1) / r` for LOZO, `mn + 2 + (2mn + 6 (m + n) + 10) / r` for `TeZO`: in all
-/// no more than `(r + 1) (n + 2)` in these worlds if r ≥ 2.
+/// no more than `(r + 1) (n + 2)` in these worlds if r ≥ 2. Directions of `SubZero` are as long as dense ones, and `mn (1 + 2 / r²)`
+/// is less than that.
 const fn thin(rank: u32, window: u32, kept: f64) -> Scale {
     Scale::Thin(Thin { noise: (rank + 1) as f64, window: window as f64, kept })
 }
@@ -105,6 +107,14 @@ const CASES: &[Case] = &[
     Case { optimizer: "mezo", options: "rule = \"adam\"", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "mezo", options: "rule = \"sign\"", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "mezo", options: "rule = \"conservative\"", scale: Scale::Slopes, evaluations: 2 },
+    Case { optimizer: "subzero", options: "refresh_interval = 5", scale: thin(2, 1, 0.0), evaluations: 1 },
+    Case { optimizer: "subzero", options: "refresh_interval = 3\nrank = 2", scale: thin(2, 3, 0.0), evaluations: 1 },
+    Case {
+        optimizer: "subzero",
+        options: "refresh_interval = 4\nrank = 2\nreshape = \"square\"\nqueries = 2",
+        scale: thin(2, 4, 0.0),
+        evaluations: 1,
+    },
 ];
 
 type Start = fn() -> World;
@@ -286,6 +296,7 @@ fn recorded_answers_and_the_same_code_make_the_same_updates_bit_for_bit() {
 /// Keeps an optimizer's state, and puts it into another one.
 #[derive(Default)]
 struct Kept {
+    params: ParamTable,
     counts: BTreeMap<String, u64>,
     tensors: BTreeMap<String, BTreeMap<String, Arc<[f32]>>>,
     restores: bool,
@@ -300,6 +311,13 @@ impl StateVisitor for Kept {
         }
     }
     fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
+        self.factors(name, values, &Param::elements);
+    }
+    fn factors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>, len: &dyn Fn(&Param) -> usize) {
+        for (param, values) in &*values {
+            let param = &self.params[self.params.find(param).expect("a parameter")];
+            assert_eq!(values.len(), len(param), "{name} of {}", param.name());
+        }
         if self.restores {
             values.clone_from(&self.tensors[name]);
         } else {
@@ -317,7 +335,7 @@ fn the_state_that_is_shown_is_all_that_a_step_remembers() {
         let mut broken = world().failing([9], f64::NAN);
         let (mut first, mut second) = (case.optimizer(&broken), case.optimizer(&broken));
         run(&mut *first, &mut broken, 5, 0..10, 20).expect("finite losses");
-        let mut kept = Kept::default();
+        let mut kept = Kept { params: Space::params(&broken).clone(), ..Kept::default() };
         first.visit_state(&mut kept);
         kept.restores = true;
         second.visit_state(&mut kept);

@@ -24,6 +24,7 @@ mod options;
 mod oracle;
 pub mod parts;
 pub mod schedule;
+pub mod subzero;
 
 #[cfg(test)]
 mod conformance;
@@ -163,7 +164,7 @@ impl Entry {
 }
 
 /// Every algorithm, by name.
-pub const REGISTRY: &[&Entry] = &[&fzoo::ENTRY, &lozo::ENTRY, &lozo_m::ENTRY, &mezo::ENTRY];
+pub const REGISTRY: &[&Entry] = &[&fzoo::ENTRY, &lozo::ENTRY, &lozo_m::ENTRY, &mezo::ENTRY, &subzero::ENTRY];
 
 /// The algorithm of that name.
 ///
