@@ -115,6 +115,27 @@ const CASES: &[Case] = &[
         scale: thin(2, 4, 0.0),
         evaluations: 1,
     },
+    Case { optimizer: "tezo", options: "refresh_interval = 1\nrank = 4", scale: thin(4, 1, 0.0), evaluations: 1 },
+    Case {
+        optimizer: "tezo",
+        options: "refresh_interval = 3\nrank = 4\nqueries = 2\nestimator = \"one-sided\"",
+        scale: thin(4, 3, 0.0),
+        evaluations: 1,
+    },
+    Case {
+        optimizer: "tezo_adam",
+        options: "refresh_interval = 5\nrank = 8",
+        scale: Scale::Normalised,
+        evaluations: 1,
+    },
+    Case { optimizer: "tezo_adam", options: "rank = 64\nqueries = 2", scale: Scale::Normalised, evaluations: 1 },
+    Case { optimizer: "tezo_m", options: "refresh_interval = 7\nrank = 4", scale: thin(4, 7, 0.9), evaluations: 1 },
+    Case {
+        optimizer: "tezo_m",
+        options: "refresh_interval = 4\nrank = 4\nmomentum = 0.5\nestimator = \"slope\"",
+        scale: thin(4, 4, 0.5),
+        evaluations: 1,
+    },
 ];
 
 type Start = fn() -> World;

@@ -40,6 +40,14 @@ pub(super) fn linear(shapes: &[&[usize]]) -> Linear {
     Linear { world: World::new(&tensors, &[], facts, Box::new(loss)), gradient }
 }
 
+/// A loss that nothing changes, over a tensor whose values are 0.5.
+pub(super) fn flat(shape: &[usize]) -> World {
+    let elements = shape.iter().product();
+    let tensors = [("a", shape, vec![0.5; elements], vec![0.0; elements])];
+    let facts = Facts { smoothness: 1.0, convexity: 0.0 };
+    World::new(&tensors, &[], facts, Box::new(|_, _| vec![Dual::from(1.0)]))
+}
+
 /// The optimizer of that name with these options.
 pub(super) fn build(name: &str, options: &str) -> Box<dyn Optimizer> {
     find(name).and_then(|entry| entry.build(&options.parse().expect("TOML"))).expect("options of the test")
@@ -61,6 +69,17 @@ pub(super) fn estimate(name: &str, options: &str, shapes: &[&[usize]], seed: u64
     let mut world = linear(shapes).world;
     let report = run(&mut *build(name, options), &mut world, seed, 0..1).remove(0);
     world.values()[0].iter().map(|x| f64::from(*x) / -report.lr).collect()
+}
+
+/// What each step of a run that starts at zero adds to the first parameter, over `−1`.
+pub(super) fn updates(name: &str, options: &str, linear: &mut Linear, steps: u64) -> Vec<Vec<f64>> {
+    let mut optimizer = build(name, options);
+    let step = |step| {
+        let before = wide(&linear.world.values()[0]);
+        run(&mut *optimizer, &mut linear.world, 3, step..step + 1);
+        before.iter().zip(wide(&linear.world.values()[0])).map(|(before, after)| before - after).collect()
+    };
+    (0..steps).map(step).collect()
 }
 
 /// The first parameter of a world.

@@ -24,7 +24,7 @@
 //!
 //! Over `MeZO`: `n r + m r` values a matrix, one a value of a vector; 2 forwards a query.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::num::NonZeroU32;
 
 use super::{
     Clock, Decay, Entry, NonNegative, OptimError, Optimizer, Oracle, Pool, Positive, Queries, Rank, Space,
@@ -136,27 +136,26 @@ impl Optimizer for LozoM {
 impl LozoM {
     /// Brings `N` in front of the `V` of `epoch`.
     fn carry_over(&mut self, space: &dyn Space, seed: u64, epoch: u64) {
-        if self.epoch == epoch {
+        let before = std::mem::replace(&mut self.epoch, epoch);
+        if before == epoch || self.mean.is_empty() {
             return;
         }
         let Options { rank, on_refresh, .. } = self.options;
         let mut lazy = Lazy::default();
-        let old = right(&mut lazy, space, (seed, self.epoch), rank);
+        let old = right(&mut lazy, space, (seed, before), rank);
         let new = right(&mut self.right, space, (seed, epoch), rank);
         for (id, param) in matrices(space) {
-            let Some(before) = self.mean.get(param) else { continue };
+            let before = Factor::new(self.mean.get(param), rank.get());
             let carried = match on_refresh {
-                OnRefresh::Zero => vec![0.0; before.len()].into(),
+                OnRefresh::Zero => vec![0.0; before.values().len()].into(),
                 OnRefresh::Project => {
                     let overlap = old[&id].transposed_product(space.context(), &new[&id]);
                     let overlap = overlap.scaled_columns(&vec![1.0 / param.cols() as f32; rank.get()]);
-                    let before = Factor::new(Arc::clone(before), rank.get());
                     before.product(space.context(), &overlap).into_values()
                 }
             };
             self.mean.set(param, carried);
         }
-        self.epoch = epoch;
     }
 
     /// `N Vᵀ`, and `m` of vectors.
@@ -164,10 +163,10 @@ impl LozoM {
         let rank = self.options.rank;
         let v = right(&mut self.right, space, key, rank);
         let along = |&id| {
-            let mean = Arc::clone(self.mean.get(&space.params()[id]).expect("taken in"));
+            let mean = self.mean.get(&space.params()[id]);
             let direction = match v.get(&id) {
                 Some(v) => Factor::new(mean, rank.get()).times(v),
-                None => Direction::Explicit(mean),
+                None => Direction::Explicit(mean.into()),
             };
             (id, direction)
         };

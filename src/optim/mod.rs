@@ -25,6 +25,9 @@ mod oracle;
 pub mod parts;
 pub mod schedule;
 pub mod subzero;
+pub mod tezo;
+pub mod tezo_adam;
+pub mod tezo_m;
 
 #[cfg(test)]
 mod conformance;
@@ -164,7 +167,16 @@ impl Entry {
 }
 
 /// Every algorithm, by name.
-pub const REGISTRY: &[&Entry] = &[&fzoo::ENTRY, &lozo::ENTRY, &lozo_m::ENTRY, &mezo::ENTRY, &subzero::ENTRY];
+pub const REGISTRY: &[&Entry] = &[
+    &fzoo::ENTRY,
+    &lozo::ENTRY,
+    &lozo_m::ENTRY,
+    &mezo::ENTRY,
+    &subzero::ENTRY,
+    &tezo::ENTRY,
+    &tezo_adam::ENTRY,
+    &tezo_m::ENTRY,
+];
 
 /// The algorithm of that name.
 ///

@@ -5,7 +5,7 @@ use crate::optim::{
     Clock,
     fixture::{
         assert_applies_what_it_measured, build, dot, estimate, first, linear, moments, product, rank, run, transposed,
-        wide,
+        updates, wide,
     },
 };
 
@@ -78,13 +78,7 @@ fn while_v_stays_the_estimate_is_the_gradient_times_v_vt_over_r() {
     const STEPS: u64 = 6000;
     let mut linear = linear(&[&[6, 5]]);
     let options = format!("lr = 1\nestimator = \"slope\"\nrefresh_interval = {STEPS}");
-    let mut lozo = build("lozo", &options);
-    let mut samples = Vec::new();
-    for step in 0..STEPS {
-        let before = wide(&linear.world.values()[0]);
-        run(&mut *lozo, &mut linear.world, 3, step..step + 1);
-        samples.push(wide(&linear.world.values()[0]).iter().zip(before).map(|(a, b)| b - a).collect());
-    }
+    let samples = updates("lozo", &options, &mut linear, STEPS);
     let v = v(0, 2);
     let expected: Vec<_> = product(&product(&linear.gradient[0], &v, 5), &transposed(&v, 2), 2);
     let expected: Vec<_> = expected.iter().map(|x| x / 2.0).collect();

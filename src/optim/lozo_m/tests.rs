@@ -105,3 +105,12 @@ fn a_loss_that_is_not_finite_leaves_the_mean_and_its_window_as_they_were() {
     };
     assert_eq!(values(true), values(false));
 }
+
+#[test]
+fn a_run_whose_first_window_fails_begins_in_the_second() {
+    let mut world = linear(&[&[6, 5]]).world.failing(0..3, f64::NAN);
+    let mut optimizer = build("lozo_m", "lr = 1\nrefresh_interval = 2");
+    let reports = run(&mut *optimizer, &mut world, 3, 0..6);
+    assert_eq!(reports.iter().filter(|report| report.nonfinite).count(), 3);
+    assert!(reports[5].update_rms > 0.0);
+}

@@ -62,9 +62,14 @@ impl Running {
         }
     }
 
-    /// The mean of a parameter; `None` before the first.
-    pub fn get(&self, param: &Param) -> Option<&Arc<[f32]>> {
-        self.values.get(param.name())
+    /// The mean of a parameter; none before the first.
+    pub fn get(&self, param: &Param) -> &[f32] {
+        self.values.get(param.name()).map_or(&[], |values| values)
+    }
+
+    /// Whether nothing was taken in.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
     }
 
     /// Puts other values in the place of a parameter's.

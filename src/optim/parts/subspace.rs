@@ -57,6 +57,11 @@ impl Factor {
     pub fn view(&self) -> MatRef<'_> {
         MatRef::new(&self.values, self.rows(), self.rank)
     }
+    /// Its columns.
+    pub fn columns(&self) -> Vec<Vec<f32>> {
+        let column = |s| self.values.iter().skip(s).step_by(self.rank).copied().collect();
+        (0..self.rank).map(column).collect()
+    }
     /// Column `s` of every row times `scale[s]`, one rounding.
     #[must_use]
     pub fn scaled_columns(&self, scale: &[f32]) -> Factor {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::optim::fixture::{
-    assert_applies_what_it_measured, build, dot, estimate, first, linear, moments, product, rank, run, transposed, wide,
+    assert_applies_what_it_measured, build, dot, estimate, first, linear, moments, product, rank, run, transposed,
+    updates, wide,
 };
 
 /// `U`, `V` and the first direction of the first step on [6, 5].
@@ -75,13 +76,8 @@ fn over_fresh_spaces_the_estimate_is_the_gradient_with_the_variance_of_theory() 
 fn while_the_spaces_stay_the_estimate_is_the_projection_of_the_gradient() {
     const STEPS: u64 = 6000;
     let mut linear = linear(&[&[6, 5]]);
-    let mut subzero = build("subzero", &format!("lr = 1\nrank = 2\nestimator = \"slope\"\nrefresh_interval = {STEPS}"));
-    let mut samples = Vec::new();
-    for step in 0..STEPS {
-        let before = wide(&linear.world.values()[0]);
-        run(&mut *subzero, &mut linear.world, 3, step..step + 1);
-        samples.push(wide(&linear.world.values()[0]).iter().zip(before).map(|(a, b)| b - a).collect());
-    }
+    let options = format!("lr = 1\nrank = 2\nestimator = \"slope\"\nrefresh_interval = {STEPS}");
+    let samples = updates("subzero", &options, &mut linear, STEPS);
     let (u, v, _) = first_step("rank = 2", 3);
     let g = &linear.gradient[0];
     let [rows, cols] = [&u, &v].map(|q| product(q, &transposed(q, 2), 2));
