@@ -30,6 +30,9 @@ enum Scale {
     Thin(Thin),
     /// It does not; the learning rate falls to zero, or the walk would never settle.
     Normalised,
+    /// That of matrices does not, and has so many singular values of about the learning rate; that of vectors is
+    /// proportional. Both rates fall to zero.
+    Spectral(u32),
 }
 
 /// What the shape of directions costs an estimate that is unbiased over a new draw of all factors.
@@ -46,7 +49,8 @@ struct Thin {
 /// Values of `U Vᵀ` with r columns have the variance r, hence the part `‖g_V‖²` of vectors counts with r n and the part of
 /// matrices with at most `mn + 2 + 2 (m + n + 1) / r` for LOZO, `mn + 2 + (2mn + 6 (m + n) + 10) / r` for `TeZO`: in all
 /// no more than `(r + 1) (n + 2)` in these worlds if r ≥ 2. Directions of `SubZero` are as long as dense ones, and `mn (1 + 2 / r²)`
-/// is less than that.
+/// is less than that. Those of Subspace-MeZO are shorter, and over fresh spaces E A = r / m, at least 2/5 here: its windows
+/// count as three times as long.
 const fn thin(rank: u32, window: u32, kept: f64) -> Scale {
     Scale::Thin(Thin { noise: (rank + 1) as f64, window: window as f64, kept })
 }
@@ -107,6 +111,12 @@ const CASES: &[Case] = &[
     Case { optimizer: "mezo", options: "rule = \"adam\"", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "mezo", options: "rule = \"sign\"", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "mezo", options: "rule = \"conservative\"", scale: Scale::Slopes, evaluations: 2 },
+    Case {
+        optimizer: "subspace_mezo",
+        options: "refresh_interval = 3\nrank = 2",
+        scale: thin(2, 9, 0.0),
+        evaluations: 1,
+    },
     Case { optimizer: "subzero", options: "refresh_interval = 5", scale: thin(2, 1, 0.0), evaluations: 1 },
     Case { optimizer: "subzero", options: "refresh_interval = 3\nrank = 2", scale: thin(2, 3, 0.0), evaluations: 1 },
     Case {
@@ -136,6 +146,13 @@ const CASES: &[Case] = &[
         scale: thin(4, 4, 0.5),
         evaluations: 1,
     },
+    Case { optimizer: "zo_muon", options: "", scale: Scale::Spectral(4), evaluations: 1 },
+    Case {
+        optimizer: "zo_muon",
+        options: "refresh_interval = 3\nrank = 2\nqueries = 1\nestimator = \"two-sided\"\northogonalize = \"polar\"",
+        scale: Scale::Spectral(2),
+        evaluations: 1,
+    },
 ];
 
 type Start = fn() -> World;
@@ -149,11 +166,32 @@ const WORLDS: &[(&str, Start)] = &[
 
 impl Case {
     fn optimizer(&self, world: &World) -> Box<dyn Optimizer> {
-        self.with(&format!("lr = {:e}", self.lr(world)))
+        self.with(&self.rates(world))
+    }
+
+    /// The learning rates of a run that descends.
+    fn rates(&self, world: &World) -> String {
+        let lr = self.lr(world);
+        match self.scale {
+            Scale::Spectral(_) => format!("lr = {lr:e}\none_d_lr = {:e}", slopes_rate(world)),
+            _ if self.has("one_d_lr") => format!("lr = {lr:e}\none_d_lr = {lr:e}"),
+            _ => format!("lr = {lr:e}"),
+        }
+    }
+
+    /// The learning rates of a run that stays where it is.
+    fn no_rates(&self) -> &'static str {
+        if self.has("one_d_lr") { "lr = 0\none_d_lr = 0" } else { "lr = 0" }
+    }
+
+    /// Whether the optimizer has an option of that name.
+    fn has(&self, option: &str) -> bool {
+        find(self.optimizer).expect("registered").options().any(|spec| spec.name == option)
     }
 
     fn with(&self, more: &str) -> Box<dyn Optimizer> {
-        let schedule = if self.scale == Scale::Normalised { "lr_schedule = \"linear\"" } else { "" };
+        let falls = matches!(self.scale, Scale::Normalised | Scale::Spectral(_));
+        let schedule = if falls { "lr_schedule = \"linear\"" } else { "" };
         let table = format!("{}\n{schedule}\n{more}", self.options).parse().expect("TOML");
         find(self.optimizer).and_then(|entry| entry.build(&table)).expect("options of the case")
     }
@@ -169,12 +207,20 @@ impl Case {
     /// `E D' ≤ D − 1.28 lr √D + n lr²`: √D is driven down while it exceeds n·lr / 1.28, which this rate puts at a
     /// quarter of the start, and then lower, as the rate falls. In Rosenbrock's valley, whose walls have a curvature
     /// of 1000 where it is met, a step of 0.02 costs 0.2.
+    ///
+    /// A step of s singular values of about lr has the squared length s·lr², which the rate of `Spectral` makes that of a
+    /// normalised one, n·(0.32 √D₀ / n)²; a random direction of the space that it is drawn from goes as far along −g as a
+    /// normalised one if s = 1, and 1/√s of that at worst, where g has one singular value.
     fn lr(&self, world: &World) -> f64 {
         let n = world.dimension() as f64;
         match (self.scale, world.facts.convexity) {
-            (Scale::Slopes, _) => 1.0 / (world.facts.smoothness * (n + 2.0)),
+            (Scale::Slopes, _) => slopes_rate(world),
             (Scale::Mean(kept), _) => (1.0 - kept) / (world.facts.smoothness * (n + 2.0)),
             (Scale::Thin(Thin { noise, .. }), _) => 1.0 / (world.facts.smoothness * noise * (n + 2.0)),
+            (Scale::Spectral(values), convexity) if convexity > 0.0 => {
+                0.32 * (world.squared_distance() / (n * f64::from(values))).sqrt()
+            }
+            (Scale::Spectral(_), _) => 0.02,
             (Scale::Normalised, 0.0) => 0.02,
             (Scale::Normalised, _) => 0.32 * world.squared_distance().sqrt() / n,
         }
@@ -205,8 +251,18 @@ impl Case {
                 (400_f64.ln() * facts.smoothness / convexity * window / (1.0 - kept) * moment).ceil() as u64
             }
             (Scale::Normalised, _) => 22 * n as u64,
+            // √s times as many as those; for vectors a rate that falls to zero is half of one that stays.
+            (Scale::Spectral(values), convexity) => {
+                let vectors = 2.0 * 400_f64.ln() * facts.smoothness / convexity * (n + 2.0);
+                vectors.max(22.0 * n * f64::from(values).sqrt()).ceil() as u64
+            }
         }
     }
+}
+
+/// The rate of steps that are proportional to slopes.
+fn slopes_rate(world: &World) -> f64 {
+    1.0 / (world.facts.smoothness * (world.dimension() as f64 + 2.0))
 }
 
 /// Runs steps `range` of a run of `steps`.
@@ -273,7 +329,7 @@ fn a_step_draws_then_evaluates_then_commits_once() {
 fn without_a_learning_rate_every_bit_stays() {
     everywhere(|case, world, label| {
         let (start, mut moved) = (world(), world());
-        let reports = run(&mut *case.with("lr = 0"), &mut moved, 1, 0..3, 3).expect("finite losses");
+        let reports = run(&mut *case.with(case.no_rates()), &mut moved, 1, 0..3, 3).expect("finite losses");
         assert_same_values(&moved, &start, label);
         assert!(reports.iter().all(|report| report.update_rms == 0.0 && report.evaluations > 0), "{label}");
     });
@@ -369,7 +425,7 @@ fn the_state_that_is_shown_is_all_that_a_step_remembers() {
 fn frozen_parameters_keep_every_bit() {
     for case in CASES {
         let (start, mut world) = (worlds::mixed_ranks(), worlds::mixed_ranks());
-        let decayed = format!("lr = {:e}\nweight_decay = 0.5", case.lr(&start));
+        let decayed = format!("{}\nweight_decay = 0.5", case.rates(&start));
         run(&mut *case.with(&decayed), &mut world, 1, 0..10, 10).expect("finite losses");
         for (id, param) in Space::params(&start).iter() {
             let (found, before) = (&world.values()[id.index()], &start.values()[id.index()]);
@@ -404,7 +460,7 @@ fn losses_that_are_not_finite_end_a_run_at_the_fifth_in_a_row_or_at_the_number_o
         for (option, count) in [("", 5), ("max_nonfinite = 2", 2)] {
             // The steps 0 and 1 .. 2 of four do not count: step 3 is sound.
             let mut world = world().failing((0..1).chain(4..20), f64::NAN);
-            let mut optimizer = case.with(&format!("lr = {:e}\n{option}", case.lr(&world)));
+            let mut optimizer = case.with(&format!("{}\n{option}", case.rates(&world)));
             let error = run(&mut *optimizer, &mut world, 2, 0..20, 20).expect_err(label);
             let OptimError::NonFinite { count: found, step } = error else { panic!("{label}: {error}") };
             assert_eq!((found, step), (count, 4 + count), "{label}");

@@ -19,12 +19,17 @@ pub(super) struct Linear {
 
 /// `⟨G, θ⟩` over tensors of these shapes, from zero; `G` is uniform on (−1, 1).
 pub(super) fn linear(shapes: &[&[usize]]) -> Linear {
+    scaled(shapes, 1.0)
+}
+
+/// The same, `scale` times as steep.
+pub(super) fn scaled(shapes: &[&[usize]], scale: f64) -> Linear {
     const NAMES: [&str; 3] = ["a", "b", "c"];
     let elements = |shape: &[usize]| shape.iter().product();
     let gradient: Vec<Vec<f64>> = shapes
         .iter()
         .enumerate()
-        .map(|(at, shape)| uniform(elements(shape), 100 + at as u64).into_iter().map(f64::from).collect())
+        .map(|(at, shape)| uniform(elements(shape), 100 + at as u64).iter().map(|g| scale * f64::from(*g)).collect())
         .collect();
     let slopes = gradient.clone();
     let loss = move |values: &[Vec<Dual>], _| {

@@ -24,10 +24,12 @@ mod options;
 mod oracle;
 pub mod parts;
 pub mod schedule;
+pub mod subspace_mezo;
 pub mod subzero;
 pub mod tezo;
 pub mod tezo_adam;
 pub mod tezo_m;
+pub mod zo_muon;
 
 #[cfg(test)]
 mod conformance;
@@ -172,10 +174,12 @@ pub const REGISTRY: &[&Entry] = &[
     &lozo::ENTRY,
     &lozo_m::ENTRY,
     &mezo::ENTRY,
+    &subspace_mezo::ENTRY,
     &subzero::ENTRY,
     &tezo::ENTRY,
     &tezo_adam::ENTRY,
     &tezo_m::ENTRY,
+    &zo_muon::ENTRY,
 ];
 
 /// The algorithm of that name.

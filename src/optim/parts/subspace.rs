@@ -109,11 +109,6 @@ pub fn is_matrix(param: &Param) -> bool {
     param.shape().len() == 2
 }
 
-/// The rank of orthonormal factors: that of the option, or as many columns as the matrix has directions.
-pub fn rank_of(param: &Param, rank: usize) -> usize {
-    rank.min(param.rows()).min(param.cols())
-}
-
 /// The trainable matrices.
 pub fn matrices(space: &dyn Space) -> impl Iterator<Item = (ParamId, &Param)> {
     space.trainable().iter().map(|&id| (id, &space.params()[id])).filter(|(_, param)| is_matrix(param))
