@@ -146,6 +146,19 @@ const CASES: &[Case] = &[
         scale: thin(4, 4, 0.5),
         evaluations: 1,
     },
+    Case { optimizer: "zo_mopi", options: "", scale: Scale::Spectral(4), evaluations: 1 },
+    Case {
+        optimizer: "zo_mopi",
+        options: "refresh_interval = 5\nrank = 3\nk = 2\nmomentum = 0.5\nestimator = \"slope\"",
+        scale: Scale::Spectral(2),
+        evaluations: 1,
+    },
+    Case {
+        optimizer: "zo_mopi",
+        options: "refresh_interval = 3\nrank = 2\nk = 1\nmomentum = 0\nprojection = \"random\"\nreset_v_on_p_refresh = true",
+        scale: Scale::Spectral(1),
+        evaluations: 1,
+    },
     Case { optimizer: "zo_muon", options: "", scale: Scale::Spectral(4), evaluations: 1 },
     Case {
         optimizer: "zo_muon",

@@ -29,6 +29,7 @@ pub mod subzero;
 pub mod tezo;
 pub mod tezo_adam;
 pub mod tezo_m;
+pub mod zo_mopi;
 pub mod zo_muon;
 
 #[cfg(test)]
@@ -179,6 +180,7 @@ pub const REGISTRY: &[&Entry] = &[
     &tezo::ENTRY,
     &tezo_adam::ENTRY,
     &tezo_m::ENTRY,
+    &zo_mopi::ENTRY,
     &zo_muon::ENTRY,
 ];
 

@@ -216,6 +216,16 @@ impl OptionValue for u64 {
     }
 }
 
+impl OptionValue for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn read(value: &Value) -> Option<Self> {
+        value.as_bool()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl OptionValue for NonZeroU32 {
     const EXPECTED: &'static str = "an integer from 1 to 4294967295";
     fn read(value: &Value) -> Option<Self> {
@@ -371,6 +381,10 @@ mod tests {
             colour: Colour = Colour::Red, "";
             /// How much is kept.
             kept: Decay = Decay::new(0.9), "";
+            /// How thin.
+            rank: Rank = Rank::new(2), "columns";
+            /// Whether to begin anew.
+            anew: bool = false, "";
         }
     }
 
@@ -381,9 +395,9 @@ mod tests {
 
     #[test]
     fn given_options_are_read_and_the_others_keep_their_defaults() {
-        let sample = read("queries = 5\nlr = 1\ncolour = \"deep-blue\"").expect("sound options");
+        let sample = read("queries = 5\nlr = 1\ncolour = \"deep-blue\"\nanew = true").expect("sound options");
         assert_eq!((sample.queries.get(), sample.lr.get(), sample.warmup), (5, 1.0, 3));
-        assert_eq!(sample.colour, Colour::DeepBlue);
+        assert_eq!((sample.colour, sample.anew, sample.rank.get()), (Colour::DeepBlue, true, 2));
     }
 
     #[test]
@@ -413,6 +427,9 @@ mod tests {
             ("queries = 1.5", "option queries of sample is 1.5, expected an integer from 1 to 10000"),
             ("kept = 1", "option kept of sample is 1, expected a number from 0 that is less than 1"),
             ("kept = -0.1", "option kept of sample is -0.1, expected a number from 0 that is less than 1"),
+            ("rank = 0", "option rank of sample is 0, expected an integer from 1 to 1024"),
+            ("rank = 1025", "option rank of sample is 1025, expected an integer from 1 to 1024"),
+            ("anew = 1", "option anew of sample is 1, expected true or false"),
             ("warmup = -1", "option warmup of sample is -1, expected an integer from 0"),
             ("colour = \"Red\"", "option colour of sample is \"Red\", expected \"red\" or \"deep-blue\""),
         ] {
@@ -423,7 +440,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_value_is_read_within_its_range_or_refused_by_name(
-            key in prop::sample::select(vec!["lr", "queries", "warmup", "colour", "kept", "lrs", ""]),
+            key in prop::sample::select(vec!["lr", "queries", "warmup", "colour", "kept", "rank", "anew", "lrs", ""]),
             value in prop_oneof![
                 any::<i64>().prop_map(Value::Integer),
                 any::<f64>().prop_map(Value::Float),
@@ -440,6 +457,7 @@ mod tests {
                     prop_assert!(lr == 0.0 || ((lr as f32).is_normal() && (lr as f32 * lr as f32).is_normal()));
                     prop_assert!((1..=MAX_QUERIES).contains(&sample.queries.get()));
                     prop_assert!((0.0..1.0).contains(&sample.kept.get()));
+                    prop_assert!((1..=1024).contains(&sample.rank.get()));
                 }
                 Err(OptimError::UnknownOption { found, .. }) => prop_assert_eq!(found, key),
                 Err(OptimError::OptionValue { option, .. }) => prop_assert_eq!(option, key),

@@ -171,8 +171,8 @@ struct Quotient {
     mean: Factor,
     square: Factor,
     /// `Vᵀ` and `(V ∘ V)ᵀ`, a row for each of the r columns.
-    columns: Vec<Vec<f32>>,
-    squared_columns: Vec<Vec<f32>>,
+    columns: Factor,
+    squared_columns: Factor,
     epsilon: f32,
 }
 
@@ -186,8 +186,8 @@ impl Quotient {
             cx,
             mean: left.scaled_columns(mean),
             square: squared(left).scaled_columns(square),
-            columns: right.columns(),
-            squared_columns: squared(right).columns(),
+            columns: right.transposed(),
+            squared_columns: squared(right).transposed(),
             epsilon,
         }
     }
@@ -195,9 +195,9 @@ impl Quotient {
 
 impl RowFn for Quotient {
     fn row(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
-        let combine = |factor: &Factor, columns: &[Vec<f32>], out: &mut [f32]| {
-            for (&c, column) in factor.view().row(row).iter().zip(columns) {
-                elementwise::axpy(&self.cx, c, &column[cols.clone()], out);
+        let combine = |factor: &Factor, columns: &Factor, out: &mut [f32]| {
+            for (s, &c) in factor.view().row(row).iter().enumerate() {
+                elementwise::axpy(&self.cx, c, &columns.view().row(s)[cols.clone()], out);
             }
         };
         let mut square = vec![0.0; out.len()];

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::subspace::Probe;
+use super::subspace::{Factor, Probe};
 use crate::{
     direction::{Param, ParamId},
     kernels::elementwise,
@@ -35,7 +35,7 @@ pub fn estimate(space: &dyn Space, probes: &[Probe], weights: &[f64]) -> Option<
 }
 
 /// A running mean of coordinates.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Running {
     values: BTreeMap<String, Arc<[f32]>>,
 }
@@ -65,6 +65,15 @@ impl Running {
     /// The mean of a parameter; none before the first.
     pub fn get(&self, param: &Param) -> &[f32] {
         self.values.get(param.name()).map_or(&[], |values| values)
+    }
+
+    /// The mean of a parameter, in rows of `rank`.
+    ///
+    /// # Panics
+    /// Before the first.
+    pub fn factor(&self, param: &Param, rank: usize) -> Factor {
+        let values = self.values.get(param.name()).unwrap_or_else(|| panic!("nothing of {:?} yet", param.name()));
+        Factor::new(Arc::clone(values), rank)
     }
 
     /// Whether nothing was taken in.

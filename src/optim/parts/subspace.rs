@@ -57,10 +57,11 @@ impl Factor {
     pub fn view(&self) -> MatRef<'_> {
         MatRef::new(&self.values, self.rows(), self.rank)
     }
-    /// Its columns.
-    pub fn columns(&self) -> Vec<Vec<f32>> {
-        let column = |s| self.values.iter().skip(s).step_by(self.rank).copied().collect();
-        (0..self.rank).map(column).collect()
+    /// Its transpose: a row for each column.
+    #[must_use]
+    pub fn transposed(&self) -> Factor {
+        let column = |s| self.values.iter().skip(s).step_by(self.rank).copied();
+        Factor::new((0..self.rank).flat_map(column).collect::<Vec<_>>(), self.rows())
     }
     /// Column `s` of every row times `scale[s]`, one rounding.
     #[must_use]

@@ -69,6 +69,7 @@ fn products_of_factors_are_those_of_matrices() {
         (Factor::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2), Factor::new(vec![1.0, 0.0, 1.0, 2.0, 1.0, 0.0], 3));
     assert_eq!(a.product(&cx, &b).values(), [5.0, 2.0, 1.0, 11.0, 4.0, 3.0, 17.0, 6.0, 5.0]);
     assert_eq!(a.transposed_product(&cx, &a).values(), [35.0, 44.0, 44.0, 56.0]);
+    assert_eq!((a.transposed().values(), a.transposed().rank()), (&[1.0, 3.0, 5.0, 2.0, 4.0, 6.0][..], 3));
     assert_eq!(a.scaled_columns(&[2.0, -1.0]).values(), [2.0, -2.0, 6.0, -4.0, 10.0, -6.0]);
 }
 
