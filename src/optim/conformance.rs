@@ -9,6 +9,8 @@
 //!      = D − 2 lr L_B ≤ (1 − lr μ) D                 with lr = 1 / (L (n + 2))
 //! ```
 
+mod low_rank;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -46,15 +48,6 @@ struct Thin {
     kept: f64,
 }
 
-/// Values of `U Vᵀ` with r columns have the variance r, hence the part `‖g_V‖²` of vectors counts with r n and the part of
-/// matrices with at most `mn + 2 + 2 (m + n + 1) / r` for LOZO, `mn + 2 + (2mn + 6 (m + n) + 10) / r` for `TeZO`: in all
-/// no more than `(r + 1) (n + 2)` in these worlds if r ≥ 2. Directions of `SubZero` are as long as dense ones, and `mn (1 + 2 / r²)`
-/// is less than that. Those of Subspace-MeZO are shorter, and over fresh spaces E A = r / m, at least 2/5 here: its windows
-/// count as three times as long.
-const fn thin(rank: u32, window: u32, kept: f64) -> Scale {
-    Scale::Thin(Thin { noise: (rank + 1) as f64, window: window as f64, kept })
-}
-
 struct Case {
     optimizer: &'static str,
     options: &'static str,
@@ -66,26 +59,6 @@ struct Case {
 const CASES: &[Case] = &[
     Case { optimizer: "fzoo", options: "epsilon = 1e-3", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "fzoo", options: "epsilon = 1e-3\nqueries = 3", scale: Scale::Normalised, evaluations: 1 },
-    Case { optimizer: "lozo", options: "refresh_interval = 1", scale: thin(2, 1, 0.0), evaluations: 1 },
-    Case {
-        optimizer: "lozo",
-        options: "refresh_interval = 5\nrank = 3\nqueries = 2\nestimator = \"one-sided\"",
-        scale: thin(3, 5, 0.0),
-        evaluations: 1,
-    },
-    Case {
-        optimizer: "lozo",
-        options: "refresh_interval = 3\nestimator = \"slope\"",
-        scale: thin(2, 3, 0.0),
-        evaluations: 1,
-    },
-    Case { optimizer: "lozo_m", options: "refresh_interval = 7", scale: thin(2, 7, 0.9), evaluations: 1 },
-    Case {
-        optimizer: "lozo_m",
-        options: "refresh_interval = 6\non_refresh = \"zero\"\nmomentum = 0.5\nqueries = 2",
-        scale: thin(2, 6, 0.5),
-        evaluations: 1,
-    },
     Case { optimizer: "mezo", options: "", scale: Scale::Slopes, evaluations: 1 },
     Case { optimizer: "mezo", options: "queries = 3", scale: Scale::Slopes, evaluations: 1 },
     Case {
@@ -111,62 +84,12 @@ const CASES: &[Case] = &[
     Case { optimizer: "mezo", options: "rule = \"adam\"", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "mezo", options: "rule = \"sign\"", scale: Scale::Normalised, evaluations: 1 },
     Case { optimizer: "mezo", options: "rule = \"conservative\"", scale: Scale::Slopes, evaluations: 2 },
-    Case {
-        optimizer: "subspace_mezo",
-        options: "refresh_interval = 3\nrank = 2",
-        scale: thin(2, 9, 0.0),
-        evaluations: 1,
-    },
-    Case { optimizer: "subzero", options: "refresh_interval = 5", scale: thin(2, 1, 0.0), evaluations: 1 },
-    Case { optimizer: "subzero", options: "refresh_interval = 3\nrank = 2", scale: thin(2, 3, 0.0), evaluations: 1 },
-    Case {
-        optimizer: "subzero",
-        options: "refresh_interval = 4\nrank = 2\nreshape = \"square\"\nqueries = 2",
-        scale: thin(2, 4, 0.0),
-        evaluations: 1,
-    },
-    Case { optimizer: "tezo", options: "refresh_interval = 1\nrank = 4", scale: thin(4, 1, 0.0), evaluations: 1 },
-    Case {
-        optimizer: "tezo",
-        options: "refresh_interval = 3\nrank = 4\nqueries = 2\nestimator = \"one-sided\"",
-        scale: thin(4, 3, 0.0),
-        evaluations: 1,
-    },
-    Case {
-        optimizer: "tezo_adam",
-        options: "refresh_interval = 5\nrank = 8",
-        scale: Scale::Normalised,
-        evaluations: 1,
-    },
-    Case { optimizer: "tezo_adam", options: "rank = 64\nqueries = 2", scale: Scale::Normalised, evaluations: 1 },
-    Case { optimizer: "tezo_m", options: "refresh_interval = 7\nrank = 4", scale: thin(4, 7, 0.9), evaluations: 1 },
-    Case {
-        optimizer: "tezo_m",
-        options: "refresh_interval = 4\nrank = 4\nmomentum = 0.5\nestimator = \"slope\"",
-        scale: thin(4, 4, 0.5),
-        evaluations: 1,
-    },
-    Case { optimizer: "zo_mopi", options: "", scale: Scale::Spectral(4), evaluations: 1 },
-    Case {
-        optimizer: "zo_mopi",
-        options: "refresh_interval = 5\nrank = 3\nk = 2\nmomentum = 0.5\nestimator = \"slope\"",
-        scale: Scale::Spectral(2),
-        evaluations: 1,
-    },
-    Case {
-        optimizer: "zo_mopi",
-        options: "refresh_interval = 3\nrank = 2\nk = 1\nmomentum = 0\nprojection = \"random\"\nreset_v_on_p_refresh = true",
-        scale: Scale::Spectral(1),
-        evaluations: 1,
-    },
-    Case { optimizer: "zo_muon", options: "", scale: Scale::Spectral(4), evaluations: 1 },
-    Case {
-        optimizer: "zo_muon",
-        options: "refresh_interval = 3\nrank = 2\nqueries = 1\nestimator = \"two-sided\"\northogonalize = \"polar\"",
-        scale: Scale::Spectral(2),
-        evaluations: 1,
-    },
 ];
+
+/// Every branch of every optimizer.
+fn cases() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(low_rank::CASES)
+}
 
 type Start = fn() -> World;
 
@@ -297,7 +220,7 @@ fn assert_same_values(found: &World, expected: &World, what: &str) {
 
 /// Calls `check` with every case and world, and a label for messages.
 fn everywhere(check: impl Fn(&Case, &dyn Fn() -> World, &str)) {
-    for case in CASES {
+    for case in cases() {
         for (name, world) in WORLDS {
             check(case, world, &format!("{} [{}] in {name}", case.optimizer, case.options.replace('\n', ", ")));
         }
@@ -436,7 +359,7 @@ fn the_state_that_is_shown_is_all_that_a_step_remembers() {
 
 #[test]
 fn frozen_parameters_keep_every_bit() {
-    for case in CASES {
+    for case in cases() {
         let (start, mut world) = (worlds::mixed_ranks(), worlds::mixed_ranks());
         let decayed = format!("{}\nweight_decay = 0.5", case.rates(&start));
         run(&mut *case.with(&decayed), &mut world, 1, 0..10, 10).expect("finite losses");
@@ -489,7 +412,7 @@ fn the_registry_is_sorted_and_its_entries_build_from_their_defaults() {
         assert_eq!(names.len(), entry.options().count(), "{}: an option stands twice", entry.name);
         let defaults: String = entry.options().map(|spec| format!("{} = {}\n", spec.name, (spec.default)())).collect();
         entry.build(&defaults.parse().expect("defaults are TOML")).expect(entry.name);
-        assert!(CASES.iter().any(|case| case.optimizer == entry.name), "{} has no case", entry.name);
+        assert!(cases().any(|case| case.optimizer == entry.name), "{} has no case", entry.name);
         assert!(std::ptr::eq(find(entry.name).expect("registered"), *entry));
     }
 }
