@@ -11,8 +11,8 @@
 //! - All evaluations of a step come before its first write (contract C3).
 //! - A loss that is not finite changes no weight (contract C5): `StepReport::commit` is the only way to an update.
 //!
-//! *To add one*: its file with an `ENTRY`, a line in [`REGISTRY`], and a line for each of its options' branches in
-//! `conformance.rs`.
+//! *To add one*: its file with an `ENTRY`, a line in [`REGISTRY`], a line for each of its options' branches in
+//! `conformance.rs`, and its page in `docs/algorithms`.
 
 mod error;
 pub mod fzoo;
