@@ -132,11 +132,10 @@ impl Case {
         find(self.optimizer).and_then(|entry| entry.build(&table)).expect("options of the case")
     }
 
-    /// Proportional steps take the rate of the head of this file, and those of a mean (1 − β) of it, which makes the same
-    /// way in the end. Adam goes lr·gᵢ/‖g‖ along each −gᵢ on average, and as far at random as `sign`: its estimates
-    /// p·zᵢ have the mean gᵢ and the mean square ‖g‖² or a little more.
-    /// `conservative` only replaces such a step by one of a
-    /// lower loss.
+    /// Proportional steps take the rate of the head of this file, and those of a mean (1 − β) of it, which makes the
+    /// same way in the end. Adam goes lr·gᵢ/‖g‖ along each −gᵢ on average, and as far at random as `sign`: its
+    /// estimates p·zᵢ have the mean gᵢ and the mean square ‖g‖² or a little more. `conservative` only replaces such a
+    /// step by one of a lower loss.
     ///
     /// A normalised step has the squared length n·lr² and goes √(2/π)·lr along −g on average (E sign(gᵀz) z), or
     /// further; g is within an angle of cosine 0.8 of θ − θ* where L/μ ≤ 4 (Kantorovich). So
@@ -144,9 +143,9 @@ impl Case {
     /// quarter of the start, and then lower, as the rate falls. In Rosenbrock's valley, whose walls have a curvature
     /// of 1000 where it is met, a step of 0.02 costs 0.2.
     ///
-    /// A step of s singular values of about lr has the squared length s·lr², which the rate of `Spectral` makes that of a
-    /// normalised one, n·(0.32 √D₀ / n)²; a random direction of the space that it is drawn from goes as far along −g as a
-    /// normalised one if s = 1, and 1/√s of that at worst, where g has one singular value.
+    /// A step of s singular values of about lr has the squared length s·lr², which the rate of `Spectral` makes that of
+    /// a normalised one, n·(0.32 √D₀ / n)²; a random direction of the space that it is drawn from goes as far along −g
+    /// as a normalised one if s = 1, and 1/√s of that at worst, where g has one singular value.
     fn lr(&self, world: &World) -> f64 {
         let n = world.dimension() as f64;
         match (self.scale, world.facts.convexity) {
@@ -166,12 +165,12 @@ impl Case {
     /// lr = 0.32 s √D₀ / n and s falling from 1 to 0: while D > D₀ / 4 it falls by (0.205 s − 0.102 s²) D₀ / n a step,
     /// 0.068 D₀ / n on average, which uses up 3/4 of D₀ in 11·n steps; twice that.
     ///
-    /// With thin factors: given those that stay, E ĝ = A g with A ≥ 0, so the loss falls on average at every step, and at the
-    /// first of a window, where E A = I, as it does without them. The others of a window are not counted, nor, with
-    /// momentum, what the average carries beyond its first 1 / (1 − β) steps.
+    /// With thin factors: given those that stay, E ĝ = A g with A ≥ 0, so the loss falls on average at every step, and
+    /// at the first of a window, where E A = I, as it does without them. The others of a window are not counted, nor,
+    /// with momentum, what the average carries beyond its first 1 / (1 − β) steps.
     ///
-    /// Of a mean: with λ = β/(1 − β) and θ′ the point before θ, z = θ + λ(θ − θ′) goes by −η ĝ(θ), η = 1/(L(n + 2)), and
-    /// gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ′)). Summed over K steps as at the head of this file that is
+    /// Of a mean: with λ = β/(1 − β) and θ′ the point before θ, z = θ + λ(θ − θ′) goes by −η ĝ(θ), η = 1/(L(n + 2)),
+    /// and gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ′)). Summed over K steps as at the head of this file that is
     /// `2η Σf ≤ D₀ + 2ηλf₀`, and with μD/2 ≤ f ≤ LD/2 the mean of D is at most L(n + 2 + λ)D₀/(μK): a hundredth, so
     /// that D is above a quarter in at most one step of 25, of which the last is not one.
     fn steps(&self, world: &World) -> u64 {

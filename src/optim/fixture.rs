@@ -158,8 +158,8 @@ impl Moments {
     }
 }
 
-/// Asserts, step by step on a linear loss of one matrix, that a step of rate `rate` along measured directions lowers the
-/// loss by `rate Σ cᵢ² / q`: only a direction that was measured has the slope that was measured.
+/// Asserts, step by step on a linear loss of one matrix, that a step of rate `rate` along measured directions lowers
+/// the loss by `rate Σ cᵢ² / q`: only a direction that was measured has the slope that was measured.
 pub(super) fn assert_applies_what_it_measured(name: &str, options: &str, steps: u64, rate: f64) {
     let mut linear = linear(&[&[6, 5]]);
     let mut optimizer = build(name, options);
@@ -170,8 +170,8 @@ pub(super) fn assert_applies_what_it_measured(name: &str, options: &str, steps: 
             linear.world.values()[0].iter().zip(&before).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
         let slopes = &report.projected_grads;
         let fall = rate * slopes.iter().map(|c| c * c).sum::<f64>() / slopes.len() as f64;
-        // Each of 30 weights, below 8 in magnitude, is rounded once a query, by 2⁻²² at most, and weighs 1 or less; so is
-        // its probe at ε = 1, twice over, which moves a slope by as much, and with it both sides.
+        // Each of 30 weights, below 8 in magnitude, is rounded once a query, by 2⁻²² at most, and weighs 1 or less; so
+        // is its probe at ε = 1, twice over, which moves a slope by as much, and with it both sides.
         let largest = before.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
         assert!(largest < 8.0, "{largest}");
         let noise = 30.0 * 2_f64.powi(-22);

@@ -18,13 +18,13 @@
 //! | period of lazy sampling ν | `step_interval` | `refresh_interval` |
 //! | c | `projected_grad` | [`StepReport::projected_grads`] |
 //!
-//! The estimate is unbiased over a fresh `V`: `E c U Vᵀ / r = G`. Values of `U Vᵀ` have the variance r, so that a matrix is
-//! probed at a distance of `ε √r` where a vector, and `MeZO`, has ε.
+//! The estimate is unbiased over a fresh `V`: `E c U Vᵀ / r = G`. Values of `U Vᵀ` have the variance r, so that a
+//! matrix is probed at a distance of `ε √r` where a vector, and `MeZO`, has ε.
 //!
 //! **Deviations.** The released code draws `U` and `V` from one stream and draws `V` again only while probing: on the
 //! steps that refresh it (one of ν) its update goes along a `U` that was never measured. Here the direction that is
-//! applied is the one that was measured, always. The code has no 1 / r (`scale = "1"`). Several queries, other estimators
-//! and decoupled decay, which spares vectors by their shape, are ours.
+//! applied is the one that was measured, always. The code has no 1 / r (`scale = "1"`). Several queries, other
+//! estimators and decoupled decay, which spares vectors by their shape, are ours.
 //!
 //! Over `MeZO`: `n r` values a matrix for `V` while it lives, `m r` a query within a step; 2 forwards a query.
 

@@ -7,10 +7,10 @@
 //! W   ← W − η (P Σ c_i Ψ_i / q + λ W)                  vectors: w ← w − η₁ Σ c_i z_i / q
 //! ```
 //!
-//! Lang et al., "Powering Up Zeroth-Order Training via Subspace Gradient Orthogonalization", 2026, arXiv:2602.17155: the
-//! baseline of ZO-Muon, which is this with orthogonalised updates.
+//! Lang et al., "Powering Up Zeroth-Order Training via Subspace Gradient Orthogonalization", 2026, arXiv:2602.17155:
+//! the baseline of ZO-Muon, which is this with orthogonalised updates.
 //!
-//! | paper | released code (`opt = sgd`) | here |
+//! | paper | released code (`sgd`) | here |
 //! | --- | --- | --- |
 //! | η, learning rate | `learning_rate` | `lr` |
 //! | | fixed at 1e-7 | `one_d_lr` |
@@ -19,12 +19,12 @@
 //! | period of P ν | `step_interval` | `refresh_interval` |
 //! | c | | [`StepReport::projected_grads`] |
 //!
-//! The estimate is `P Pᵀ G` on average while `P` stays, and `r / m G` over fresh ones, which are r / m of a direction of
-//! `MeZO` in squared length: a rate of m / r times `MeZO`'s makes as large a step.
+//! The estimate is `P Pᵀ G` on average while `P` stays, and `r / m G` over fresh ones, which are r / m of a direction
+//! of `MeZO` in squared length: a rate of m / r times `MeZO`'s makes as large a step.
 //!
-//! **Deviations.** The default of `lr` is that of the released scripts; the 1e-2 of its front page goes with ZO-Muon, and is
-//! large for this. The code ends with a crash where r > m; here r is lowered to m. Several queries, other estimators and
-//! decoupled decay by shape are ours.
+//! **Deviations.** The default of `lr` is that of the released scripts; the 1e-2 of its front page goes with ZO-Muon,
+//! and is large for this. The code ends with a crash where r > m; here r is lowered to m. Several queries, other
+//! estimators and decoupled decay by shape are ours.
 //!
 //! Over `MeZO`: `m r` values a matrix for `P` while it lives, `n r` a query within a step; 2 forwards a query.
 

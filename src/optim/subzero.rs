@@ -18,15 +18,16 @@
 //! | ρ | `projected_grad` | [`StepReport::projected_grads`] |
 //! | reshaping | in its modes lora, prefix and prompt | `reshape` |
 //!
-//! With s a direction has the length of `MeZO`'s, √(m n) on average, and the estimate is unbiased over fresh spaces: rates
-//! and scales of `MeZO` carry over.
+//! With s a direction has the length of `MeZO`'s, √(m n) on average, and the estimate is unbiased over fresh spaces:
+//! rates and scales of `MeZO` carry over.
 //!
 //! **Deviations.** The paper's formulas are often printed without s (`scale = "1"`), the released code has it. The code
-//! knows one query and casts `U` and `V` to the parameters' type; here they are f32, and a rank beyond a matrix's shorter
-//! side is lowered to it, where the code's factors no longer fit each other. `reshape = "square"` is a choice of the
-//! user's, not of a mode: it suits adapters. Decoupled decay, which spares vectors by their shape, is ours.
+//! knows one query and casts `U` and `V` to the parameters' type; here they are f32, and a rank beyond a matrix's
+//! shorter side is lowered to it, where the code's factors no longer fit each other. `reshape = "square"` is a choice
+//! of the user's, not of a mode: it suits adapters. Decoupled decay, which spares vectors by their shape, is ours.
 //!
-//! Over `MeZO`: `(m + n) r` values a matrix for `U` and `V` while they live, `m r` a query within a step; 2 forwards a query.
+//! Over `MeZO`: `(m + n) r` values a matrix for `U` and `V` while they live, `m r` a query within a step; 2 forwards a
+//! query.
 
 use std::{num::NonZeroU32, ops::Range, sync::Arc};
 

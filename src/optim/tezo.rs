@@ -8,8 +8,8 @@
 //! W        ← W − η (Σ κ_i Z_i / (q r) + λ W)           vectors: w ← w − η Σ κ_i z_i / q
 //! ```
 //!
-//! Sun et al., "`TeZO`: Empowering the Low-Rankness on the Temporal Dimension in the Zeroth-Order Optimization for Fine-tuning
-//! LLMs", 2025, arXiv:2501.19057: the directions of all steps are one tensor of T slices and CP rank r.
+//! Sun et al., "`TeZO`: Empowering the Low-Rankness on the Temporal Dimension in the Zeroth-Order Optimization for
+//! Fine-tuning LLMs", 2025, arXiv:2501.19057: the directions of all steps are one tensor of T slices and CP rank r.
 //!
 //! | paper | here |
 //! | --- | --- |
@@ -20,10 +20,11 @@
 //!
 //! All updates of a matrix lie in the r-dimensional span of its `u_s v_sᵀ`. Over fresh factors `E κ Z / r = G`.
 //!
-//! **Deviations.** No code was released. The factor 1 / r is that of the theory; the algorithm as printed seems to have none
-//! (`scale = "1"`). The paper takes the rank of a layer from the spectra of its block, by constants that we could not
-//! confirm; here all matrices have the rank of the option. `refresh_interval` draws new factors every so many steps, which is
-//! ours, as are several queries, other estimators and decoupled decay, which spares vectors by their shape.
+//! **Deviations.** No code was released. The factor 1 / r is that of the theory; the algorithm as printed seems to have
+//! none (`scale = "1"`). The paper takes the rank of a layer from the spectra of its block, by constants that we could
+//! not confirm; here all matrices have the rank of the option. `refresh_interval` draws new factors every so many
+//! steps, which is ours, as are several queries, other estimators and decoupled decay, which spares vectors by their
+//! shape.
 //!
 //! Over `MeZO`: `(m + n) r` values a matrix for the factors, `m r` a query within a step; 2 forwards a query.
 

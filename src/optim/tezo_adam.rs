@@ -9,8 +9,8 @@
 //! W   ← W − η (M / √(S + δ) + λ W)                     elementwise
 //! ```
 //!
-//! Sun et al., "`TeZO`: Empowering the Low-Rankness on the Temporal Dimension in the Zeroth-Order Optimization for Fine-tuning
-//! LLMs", 2025, arXiv:2501.19057.
+//! Sun et al., "`TeZO`: Empowering the Low-Rankness on the Temporal Dimension in the Zeroth-Order Optimization for
+//! Fine-tuning LLMs", 2025, arXiv:2501.19057.
 //!
 //! | paper | here |
 //! | --- | --- |
@@ -18,17 +18,17 @@
 //! | δ | `adam_epsilon` |
 //! | all others | as [`super::tezo`] |
 //!
-//! `S` stands for the running mean of squared estimates: of `(κ Z)²` it keeps the products of a rank-one matrix with itself
-//! and leaves out those of two, whose mean is zero. It is exact for r = 1. Neither `M` nor `S` is ever formed: a row of the
-//! update is made where it is added.
+//! `S` stands for the running mean of squared estimates: of `(κ Z)²` it keeps the products of a rank-one matrix with
+//! itself and leaves out those of two, whose mean is zero. It is exact for r = 1. Neither `M` nor `S` is ever formed: a
+//! row of the update is made where it is added.
 //!
 //! **Deviations.** Those of [`super::tezo`]. That δ stands within the root and that there is no correction of the bias
 //! is our reading; with the defaults of β the first step has the size of any other, (1 − β₁) / √(1 − β₂) = 1. How the
-//! paper treats vectors is not confirmed; here they have means of their own. With `refresh_interval` new factors begin both
-//! means anew.
+//! paper treats vectors is not confirmed; here they have means of their own. With `refresh_interval` new factors begin
+//! both means anew.
 //!
-//! Over `MeZO`: `(m + n) r` values a matrix for the factors, `2 n r` within a step and 2 r for the means, two a value of a
-//! vector; 2 forwards a query, and `4 m n r` operations for the update of a matrix.
+//! Over `MeZO`: `(m + n) r` values a matrix for the factors, `2 n r` within a step and 2 r for the means, two a value
+//! of a vector; 2 forwards a query, and `4 m n r` operations for the update of a matrix.
 
 use std::{ops::Range, sync::Arc};
 

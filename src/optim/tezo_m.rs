@@ -6,8 +6,8 @@
 //! W   ← W − η (U diag(μ) Vᵀ / r + λ W)                 vectors: w ← w − η m
 //! ```
 //!
-//! Sun et al., "`TeZO`: Empowering the Low-Rankness on the Temporal Dimension in the Zeroth-Order Optimization for Fine-tuning
-//! LLMs", 2025, arXiv:2501.19057.
+//! Sun et al., "`TeZO`: Empowering the Low-Rankness on the Temporal Dimension in the Zeroth-Order Optimization for
+//! Fine-tuning LLMs", 2025, arXiv:2501.19057.
 //!
 //! | paper | here |
 //! | --- | --- |
@@ -16,10 +16,11 @@
 //!
 //! `U diag(μ) Vᵀ` is the running mean of whole estimates, not an approximation of it: the factors stay.
 //!
-//! **Deviations.** Those of [`super::tezo`]. How the paper treats vectors is not confirmed; here they have a mean of their own.
-//! With `refresh_interval` new factors begin a mean anew.
+//! **Deviations.** Those of [`super::tezo`]. How the paper treats vectors is not confirmed; here they have a mean of
+//! their own. With `refresh_interval` new factors begin a mean anew.
 //!
-//! Over `MeZO`: `(m + n) r` values a matrix for the factors and r for the mean, one a value of a vector; 2 forwards a query.
+//! Over `MeZO`: `(m + n) r` values a matrix for the factors and r for the mean, one a value of a vector; 2 forwards a
+//! query.
 
 use super::{
     Clock, Decay, Entry, NonNegative, OptimError, Optimizer, Oracle, Pool, Positive, Queries, Rank, StateVisitor,

@@ -10,8 +10,8 @@
 //! W   ← W − η (P U Vᵀ + λ W)                           vectors: m as M, w ← w − η₁ m
 //! ```
 //!
-//! Chen and Ma, "Accelerating Zeroth-Order Spectral Optimization with Partial Orthogonalization from Power Iteration", 2026,
-//! arXiv:2605.09034.
+//! Chen and Ma, "Accelerating Zeroth-Order Spectral Optimization with Partial Orthogonalization from Power Iteration",
+//! 2026, arXiv:2605.09034.
 //!
 //! | paper | released code | here |
 //! | --- | --- | --- |
@@ -21,24 +21,24 @@
 //! | rank r of the sketch | `rank_r` | `rank`, at most the rows of a matrix |
 //! | k, spectral rank | `k_start` | `k`, at most `rank` and the columns of a matrix |
 //! | period of P ν | `step_interval` | `refresh_interval` |
-//! | N, queries | `num_sample` | `queries` |
+//! | N, queries | `num_samples` | `queries` |
 //! | β | `zo_muon_beta` | `momentum` |
 //! | `P` from the momentum | (commented out) | `projection = "anchored"` |
 //! | | `reset_v_on_p_refresh` | `reset_v_on_p_refresh` |
 //!
-//! The directions of a ZO estimate beyond its dominant ones are noise, which full orthogonalisation lifts to their size.
-//! `‖U Vᵀ‖_F = √k`, and `⟨U Vᵀ, M⟩ = Σ ‖M v_j‖ ≥ 0`.
+//! The directions of a ZO estimate beyond its dominant ones are noise, which full orthogonalisation lifts to their
+//! size. `‖U Vᵀ‖_F = √k`, and `⟨U Vᵀ, M⟩ = Σ ‖M v_j‖ ≥ 0`.
 //!
-//! **Deviations.** As released is `momentum = 0`, `projection = "random"`, `reset_v_on_p_refresh = true`; defaults are as described.
-//! The formulas show two-sided differences, the code and its results are one-sided, and so is the default here. The
-//! code restores weights with another Ψ than it probed on steps that refresh `P`; here nothing is moved, so nothing is
-//! restored. It brings no momentum over to a new `P`; here `PᵀP_old M` is what of it lies in the new space (the code that is
-//! commented out divides by m). Its `phase2_steps`, after which it becomes ZO-Muon and which no published setting reaches,
-//! are left out. Power iteration differs as [`crate::linalg::power_iteration`] says. Other estimators and decoupled decay
-//! by shape are ours.
+//! **Deviations.** As released is `momentum = 0`, `projection = "random"`, `reset_v_on_p_refresh = true`; defaults are
+//! as described. The formulas show two-sided differences, the code and its results are one-sided, and so is the default
+//! here. The code restores weights with another Ψ than it probed on steps that refresh `P`; here nothing is moved, so
+//! nothing is restored. It keeps `M` in the coordinates of the old `P`; here `PᵀP_old M` is what of it lies in the new space
+//! (the code that is commented out divides by m). Its `phase2_steps`, after which it becomes ZO-Muon and which no
+//! published setting reaches, are left out. Power iteration differs as [`crate::linalg::power_iteration`] says. Other
+//! estimators and decoupled decay by shape are ours.
 //!
-//! Over `MeZO`: `m r + n r + n k` values a matrix for `P`, `M` and `V`, one a value of a vector, `n r` a query within a step;
-//! N + 1 forwards.
+//! Over `MeZO`: `m r + n r + n k` values a matrix for `P`, `M` and `V`, one a value of a vector, `n r` a query within a
+//! step; N + 1 forwards.
 
 use std::num::NonZeroU32;
 
@@ -171,10 +171,13 @@ impl Optimizer for ZoMopi {
             if is_matrix(param) { param.cols() * columns(param, rank) } else { param.elements() }
         };
         self.frame.momentum.visit(visitor, "momentum", &momentum);
-        self.frame.basis.visit(visitor, "basis", &|param| param.cols() * directions_of(param, rank, k));
+        let of_matrices = |param: &Param, len: usize| if is_matrix(param) { len } else { 0 };
+        let basis = |param: &Param| of_matrices(param, param.cols() * directions_of(param, rank, k));
+        self.frame.basis.visit(visitor, "basis", &basis);
         // A random one is made again from its key.
         if projection == Projection::Anchored {
-            self.frame.projection.visit(visitor, "projection", &|param| param.rows() * columns(param, rank));
+            let len = |param: &Param| of_matrices(param, param.rows() * columns(param, rank));
+            self.frame.projection.visit(visitor, "projection", &len);
         }
     }
 }
@@ -231,7 +234,7 @@ impl Frame {
         let anchor = |(id, param): (ParamId, &Param)| {
             let (columns, kept) = (columns(param, rank), directions_of(param, rank, k));
             let momentum = self.momentum.factor(param, columns);
-            let dominant = dominant(&momentum.transposed_product(space.context(), &momentum), kept);
+            let dominant = dominant(&momentum.transposed(), kept);
             let anchor = self.projection.factor(param, columns).product(space.context(), &dominant);
             let mut values = fresh[&id].values().to_vec();
             for (values, anchor) in values.chunks_exact_mut(columns).zip(anchor.values().chunks_exact(kept)) {
@@ -279,12 +282,18 @@ fn partial(space: &dyn Space, momentum: &Factor, basis: &Factor) -> (Factor, Fac
     (Factor::new(u, k), v)
 }
 
-/// The `count` eigenvectors of the largest eigenvalues of a symmetric matrix, as columns.
-fn dominant(gram: &Factor, count: usize) -> Factor {
-    let values = |i: usize, j: usize| f64::from(gram.values()[i * gram.rank() + j]);
-    let eigen = symmetric_eigen(&Square::from_fn(gram.rank(), values));
-    let rows = (0..count).flat_map(|i| eigen.vectors.row(i)).map(|x| *x as f32).collect::<Vec<_>>();
-    Factor::new(rows, gram.rank()).transposed()
+/// The `count` dominant left singular vectors of `M` `[r, n]`, as columns. `M Mᵀ` is summed in f64: squares of any f32 fit.
+fn dominant(momentum: &Factor, count: usize) -> Factor {
+    let rows = momentum.view();
+    let product = |i: usize, j: usize| {
+        let pairs = rows.row(i).iter().zip(rows.row(j));
+        pairs.fold(0.0, |sum, (a, b)| sum + f64::from(*a) * f64::from(*b))
+    };
+    // The lower triangle is all that is read.
+    let gram = Square::from_fn(rows.rows(), |i, j| if j <= i { product(i, j) } else { 0.0 });
+    let vectors = symmetric_eigen(&gram).vectors;
+    let dominant: Vec<f32> = (0..count).flat_map(|i| vectors.row(i)).map(|x| *x as f32).collect();
+    Factor::new(dominant, rows.rows()).transposed()
 }
 
 #[cfg(test)]

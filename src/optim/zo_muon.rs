@@ -17,17 +17,17 @@
 //! | ε, perturbation scale | `zo_eps` | `epsilon` |
 //! | rank r | `rank_r` | `rank`, at most the rows of a matrix |
 //! | period of P ν | `step_interval` | `refresh_interval` |
-//! | N, queries | `num_sample` | `queries` |
+//! | N, queries | `num_samples` | `queries` |
 //! | | `multiple_sample = false` | `queries = 1`, `estimator = "two-sided"` |
-//! | orthogonalisation | `opt = muon`, `muon_svd`, `sgd` | `orthogonalize = "newton-schulz"`, `"polar"`, `"none"` |
+//! | orthogonalisation | `muon`, `muon_svd`, `sgd` | `orthogonalize = "newton-schulz"`, `"polar"`, `"none"` |
 //!
 //! A matrix moves by about `0.75 η √r` whatever the slopes: their scale cancels, and near a minimum the walk goes on
 //! at that size, so that a course of `lr` that falls is advisable. There is no factor for the shape of a matrix.
 //!
-//! **Deviations.** In the released code each probe draws its own `P` on the steps that refresh it, and the update lifts all by
-//! the last: here a step has one `P`. Newton-Schulz runs in f32, not in the parameters' type, and adds nothing to the norm
-//! ([`crate::linalg::orthogonalize`]). Probes are not kept but for their step. Other estimators and decoupled decay by shape are
-//! ours; there is no momentum, as in the code.
+//! **Deviations.** In the released code each probe draws its own `P` on the steps that refresh it, and the update lifts
+//! all by the last: here a step has one `P`. Newton-Schulz runs in f32, not in the parameters' type, and adds nothing
+//! to the norm ([`crate::linalg::orthogonalize`]). Probes are not kept but for their step. Other estimators and
+//! decoupled decay by shape are ours; there is no momentum, as in the code.
 //!
 //! Over `MeZO`: `m r` values a matrix for `P` while it lives, `n r` a query within a step; N + 1 forwards.
 

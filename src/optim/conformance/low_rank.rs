@@ -2,11 +2,11 @@
 
 use super::{Case, Scale, Thin};
 
-/// Values of `U Vᵀ` with r columns have the variance r, hence the part `‖g_V‖²` of vectors counts with r n and the part of
-/// matrices with at most `mn + 2 + 2 (m + n + 1) / r` for LOZO, `mn + 2 + (2mn + 6 (m + n) + 10) / r` for `TeZO`: in all
-/// no more than `(r + 1) (n + 2)` in these worlds if r ≥ 2. Directions of `SubZero` are as long as dense ones, and `mn (1 + 2 / r²)`
-/// is less than that. Those of Subspace-MeZO are shorter, and over fresh spaces E A = r / m, at least 2/5 here: its windows
-/// count as three times as long.
+/// Values of `U Vᵀ` with r columns have the variance r, hence the part `‖g_V‖²` of vectors counts with r n and the part
+/// of matrices with at most `mn + 2 + 2 (m + n + 1) / r` for LOZO, `mn + 2 + (2mn + 6 (m + n) + 10) / r` for `TeZO`: in
+/// all no more than `(r + 1) (n + 2)` in these worlds if r ≥ 2. Directions of `SubZero` are as long as dense ones, and
+/// `mn (1 + 2 / r²)` is less than that. Those of Subspace-MeZO are shorter, and over fresh spaces E A = r / m, at least
+/// 2/5 here: its windows count as three times as long.
 const fn thin(rank: u32, window: u32, kept: f64) -> Scale {
     Scale::Thin(Thin { noise: (rank + 1) as f64, window: window as f64, kept })
 }
@@ -76,7 +76,8 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         optimizer: "zo_mopi",
-        options: "refresh_interval = 3\nrank = 2\nk = 1\nmomentum = 0\nprojection = \"random\"\nreset_v_on_p_refresh = true",
+        options: "refresh_interval = 3\nrank = 2\nk = 1\nmomentum = 0\nprojection = \"random\"\n\
+                  reset_v_on_p_refresh = true",
         scale: Scale::Spectral(1),
         evaluations: 1,
     },

@@ -13,8 +13,8 @@ fn factors(step: u64, epoch: u64) -> (Vec<f64>, Vec<f64>) {
     (wide(&probe.coordinates(&world, id)), wide(v[&id].values()))
 }
 
-/// Where nine steps of rate 1 lead, windows of `interval`, and where momentum of whole estimates leads, which each window
-/// brings over by `carry`. A slope of a linear loss is its direction's.
+/// Where nine steps of rate 1 lead, windows of `interval`, and where momentum of whole estimates leads, which each
+/// window brings over by `carry`. A slope of a linear loss is its direction's.
 fn run_beside(options: &str, interval: u64, carry: impl Fn(&[f64], u64) -> Vec<f64>) {
     let mut linear = linear(&[&[6, 5]]);
     let options = format!("lr = 1\nestimator = \"slope\"\nrefresh_interval = {interval}\n{options}");
@@ -35,8 +35,8 @@ fn run_beside(options: &str, interval: u64, carry: impl Fn(&[f64], u64) -> Vec<f
         size = size.max(slope.abs() * lengths);
     }
     for (found, expected) in linear.world.values()[0].iter().zip(&place) {
-        // A step rounds the slope, N, N Vᵀ and W a few times, each by 2⁻²⁴ of the largest estimate at most, and W at its own
-        // size, at most nine such; a projection rounds as often again: 64 roundings a step are more than all.
+        // A step rounds the slope, N, N Vᵀ and W a few times, each by 2⁻²⁴ of the largest estimate at most, and W at
+        // its own size, at most nine such; a projection rounds as often again: 64 roundings a step are more than all.
         let bound = 9.0 * 64.0 * 2_f64.powi(-24) * size;
         assert!((f64::from(*found) - expected).abs() <= bound, "{found} {expected} ± {bound}");
         assert!(size > 1.0, "nothing moved");
@@ -68,8 +68,8 @@ fn without_momentum_it_is_lozo_up_to_the_rounding_of_its_factor() {
     let (plain, zero) = (end("lozo", ""), end("lozo_m", "momentum = 0"));
     let largest = plain.iter().flatten().fold(0.0_f32, |most, x| most.max(x.abs()));
     for (plain, zero) in plain.iter().flatten().zip(zero.iter().flatten()) {
-        // c·U is rounded before it meets Vᵀ, and not after: a few 2⁻²⁴ of an estimate a step, seven steps, and what a slope
-        // changes by for it; estimates are at most eight times as large as where they lead.
+        // c·U is rounded before it meets Vᵀ, and not after: a few 2⁻²⁴ of an estimate a step, seven steps, and what a
+        // slope changes by for it; estimates are at most eight times as large as where they lead.
         assert!((plain - zero).abs() <= 7.0 * 8.0 * 16.0 * 2_f32.powi(-24) * largest, "{plain} {zero}");
     }
 }

@@ -1,14 +1,14 @@
 //! Thin factors of matrices, drawn by key, and the low-rank directions that they make.
 //!
-//! *What it is.* [`gaussian`] and [`orthonormal`] draw a [`Factor`] for each trainable matrix, [`Lazy`] keeps those that
-//! outlive a step, and [`probes`] are the directions of a step: each draws a factor of its own, its coordinates, and a
-//! rule makes a low-rank direction of it. Vectors have no factors; they move along dense noise.
+//! *What it is.* [`gaussian`] and [`orthonormal`] draw a [`Factor`] for each trainable matrix, [`Lazy`] keeps those
+//! that outlive a step, and [`probes`] are the directions of a step: each draws a factor of its own, its coordinates,
+//! and a rule makes a low-rank direction of it. Vectors have no factors; they move along dense noise.
 //!
 //! *What it is not.* State: everything here is made again from its key, so that a run resumes at any step of an epoch.
 //!
-//! *What must stay true.* Roles have streams of their own, and a factor depends on its key and its matrix alone. Drawing
-//! one anew therefore shifts no other draw, and a direction that is applied is the one that was measured, on the
-//! steps that refresh a factor as on all others.
+//! *What must stay true.* Roles have streams of their own, and a factor depends on its key and its matrix alone.
+//! Drawing one anew therefore shifts no other draw, and a direction that is applied is the one that was measured, on
+//! the steps that refresh a factor as on all others.
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 

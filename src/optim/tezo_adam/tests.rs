@@ -31,8 +31,8 @@ fn of_rank_one_the_means_are_those_of_whole_estimates() {
         }
     }
     for (found, expected) in linear.world.values()[0].iter().zip(&place) {
-        // μ, ν and their products round a dozen times; where terms of μ cancel it is rounded at the size of √ν, of which it is
-        // at most 2, and so is the place, at most six such steps.
+        // μ, ν and their products round a dozen times; where terms of μ cancel it is rounded at the size of √ν, of
+        // which it is at most 2, and so is the place, at most six such steps.
         assert!((f64::from(*found) - expected).abs() <= 6.0 * 2.0 * 32.0 * 2_f64.powi(-24), "{found} {expected}");
     }
 }
@@ -90,7 +90,8 @@ proptest! {
         let r = rank as usize;
         let [u, v] = [factors.left, factors.right].map(|factor| wide(factor[&id].values()));
         for (at, found) in found.iter().enumerate() {
-            let pairs = || u[at / 5 * r..][..r].iter().zip(&v[at % 5 * r..][..r]).zip(tau.iter().map(|t| f64::from(*t)));
+            let tau = || tau.iter().copied().map(f64::from);
+            let pairs = || u[at / 5 * r..][..r].iter().zip(&v[at % 5 * r..][..r]).zip(tau());
             let mean: f64 = pairs().map(|((u, v), tau)| u * tau * v).sum();
             let square: f64 = pairs().map(|((u, v), tau)| (u * tau * v).powi(2)).sum();
             // |M| ≤ √r √S: both are rounded at the size of their terms, which √S bounds.

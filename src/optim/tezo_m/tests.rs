@@ -49,7 +49,8 @@ fn without_momentum_it_is_tezo_up_to_the_rounding_of_its_coordinates() {
     let (plain, zero) = (end("tezo", ""), end("tezo_m", "momentum = 0"));
     let largest = plain.iter().flatten().fold(0.0_f32, |most, x| most.max(x.abs()));
     for (plain, zero) in plain.iter().flatten().zip(zero.iter().flatten()) {
-        // κ τ is rounded before it meets U and V: seven steps of estimates at most eight times as large as where they lead.
+        // κ τ is rounded before it meets U and V: seven steps of estimates at most eight times as large as where they
+        // lead.
         assert!((plain - zero).abs() <= 7.0 * 8.0 * 16.0 * 2_f32.powi(-24) * largest, "{plain} {zero}");
     }
 }

@@ -31,8 +31,8 @@ fn all_singular_values_of_an_exact_step_are_the_rate_and_of_newton_schulz_in_its
             let singular = singular_values(MatRef::new(&updated(&options), 6, 5));
             let rank = usize::min(columns, 5);
             for (at, value) in singular.iter().map(|value| value / 0.5).enumerate() {
-                // P, O and their product are rounded to 2⁻²⁴ a few times; Newton-Schulz needs singular values above 0.01 of the
-                // norm, which six Gaussian probes of these sizes have.
+                // P, O and their product are rounded to 2⁻²⁴ a few times; Newton-Schulz needs singular values above
+                // 0.01 of the norm, which six Gaussian probes of these sizes have.
                 let within = if at < rank { (low..=high).contains(&value) } else { value < 1e-5 };
                 assert!(within, "{name} {columns}: {singular:?}");
             }
@@ -57,7 +57,8 @@ fn an_update_lies_in_the_column_space_and_has_its_dimension() {
 
 #[test]
 fn what_is_applied_was_measured_on_steps_that_refresh_and_on_others() {
-    // Of one row the orthogonal factor is sign(c) Ψ / ‖Ψ‖: the loss falls by η |c| / ‖Ψ‖ if Ψ and P are those that gave c.
+    // Of one row the orthogonal factor is sign(c) Ψ / ‖Ψ‖: the loss falls by η |c| / ‖Ψ‖ if Ψ and P are those that gave
+    // c.
     let mut linear = linear(&[&[6, 5]]);
     let options =
         "lr = 0.5\nrank = 1\nqueries = 1\nestimator = \"slope\"\northogonalize = \"polar\"\nrefresh_interval = 2";
