@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    kernels::Isa,
     optim::fixture::{build, dot, first, flat, linear, product, run, transposed, wide},
-    simd::Isa,
     testing::assert_same_bits,
 };
 
