@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    optim::fixture::{first, linear},
+    optim::fixture::{build, first, linear, run},
     testing::{assert_same_bits, on_threads},
 };
 
@@ -77,4 +77,19 @@ fn products_of_factors_are_those_of_matrices() {
 #[should_panic(expected = "5 values in rows of 2")]
 fn a_factor_has_whole_rows() {
     let _ = Factor::new(vec![0.0; 5], 2);
+}
+
+#[test]
+fn forwards_are_two_a_query_or_one_a_query_and_one_for_all() {
+    for name in ["lozo", "lozo_m", "subspace_mezo", "subzero", "tezo", "tezo_adam", "tezo_m", "zo_mopi", "zo_muon"] {
+        for (options, expected) in [
+            ("queries = 1\nestimator = \"two-sided\"", 2),
+            ("queries = 3\nestimator = \"two-sided\"", 6),
+            ("queries = 3\nestimator = \"one-sided\"", 4),
+            ("queries = 3\nestimator = \"slope\"", 4),
+        ] {
+            let report = run(&mut *build(name, options), &mut linear(&[&[6, 5], &[4]]).world, 3, 0..1).remove(0);
+            assert_eq!(report.evaluations, expected, "{name} [{options}]");
+        }
+    }
 }
