@@ -131,8 +131,8 @@ pub trait StateVisitor {
     /// Values of parameters, by the parameters' names; empty in an optimizer that has taken no step.
     fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>);
 
-    /// The same where a parameter has not its own number of values but `len` of them, 0 if it has none: coordinates, thin
-    /// factors. Unless the group is empty, every trainable parameter that has some is in it.
+    /// The same where a parameter has not its own number of values but `len` of them, 0 if it has none: coordinates,
+    /// thin factors. Unless the group is empty, every trainable parameter that has some is in it.
     fn factors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>, _len: &dyn Fn(&Param) -> usize) {
         self.tensors(name, values);
     }

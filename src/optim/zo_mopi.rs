@@ -32,8 +32,8 @@
 //! **Deviations.** As released is `momentum = 0`, `projection = "random"`, `reset_v_on_p_refresh = true`; defaults are
 //! as described. The formulas show two-sided differences, the code and its results are one-sided, and so is the default
 //! here. The code restores weights with another Ψ than it probed on steps that refresh `P`; here nothing is moved, so
-//! nothing is restored. It keeps `M` in the coordinates of the old `P`; here `PᵀP_old M` is what of it lies in the new space
-//! (the code that is commented out divides by m). Its `phase2_steps`, after which it becomes ZO-Muon and which no
+//! nothing is restored. It keeps `M` in the coordinates of the old `P`; here `PᵀP_old M` is what of it lies in the new
+//! space (the code that is commented out divides by m). Its `phase2_steps`, after which it becomes ZO-Muon and which no
 //! published setting reaches, are left out. Power iteration differs as [`crate::linalg::power_iteration`] says. Other
 //! estimators and decoupled decay by shape are ours.
 //!
@@ -282,7 +282,8 @@ fn partial(space: &dyn Space, momentum: &Factor, basis: &Factor) -> (Factor, Fac
     (Factor::new(u, k), v)
 }
 
-/// The `count` dominant left singular vectors of `M` `[r, n]`, as columns. `M Mᵀ` is summed in f64: squares of any f32 fit.
+/// The `count` dominant left singular vectors of `M` `[r, n]`, as columns. `M Mᵀ` is summed in f64: squares of any f32
+/// fit.
 fn dominant(momentum: &Factor, count: usize) -> Factor {
     let rows = momentum.view();
     let product = |i: usize, j: usize| {
