@@ -9,9 +9,12 @@
 //!      = D − 2 lr L_B ≤ (1 − lr μ) D                 with lr = 1 / (L (n + 2))
 //! ```
 
+mod low_rank;
+
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::direction::ParamTable;
 use crate::testing::{
     assert_same_bits,
     record::{Answer, Recording, Replaying},
@@ -25,8 +28,24 @@ enum Scale {
     Slopes,
     /// Proportional to a running mean of them that keeps this much.
     Mean(f64),
+    /// Proportional to a running average of them, along directions with thin factors.
+    Thin(Thin),
     /// It does not; the learning rate falls to zero, or the walk would never settle.
     Normalised,
+    /// That of matrices does not, and has so many singular values of about the learning rate; that of vectors is
+    /// proportional. Both rates fall to zero.
+    Spectral(u32),
+}
+
+/// What the shape of directions costs an estimate that is unbiased over a new draw of all factors.
+#[derive(Clone, Copy, PartialEq)]
+struct Thin {
+    /// `E‖ĝ‖²` is at most so many times `(n + 2)‖g‖²`.
+    noise: f64,
+    /// For how many steps factors are kept.
+    window: f64,
+    /// How much of the average a step keeps; an estimate weighs 1 less that.
+    kept: f64,
 }
 
 struct Case {
@@ -67,6 +86,11 @@ const CASES: &[Case] = &[
     Case { optimizer: "mezo", options: "rule = \"conservative\"", scale: Scale::Slopes, evaluations: 2 },
 ];
 
+/// Every branch of every optimizer.
+fn cases() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(low_rank::CASES)
+}
+
 type Start = fn() -> World;
 
 const WORLDS: &[(&str, Start)] = &[
@@ -78,31 +102,60 @@ const WORLDS: &[(&str, Start)] = &[
 
 impl Case {
     fn optimizer(&self, world: &World) -> Box<dyn Optimizer> {
-        self.with(&format!("lr = {:e}", self.lr(world)))
+        self.with(&self.rates(world))
+    }
+
+    /// The learning rates of a run that descends.
+    fn rates(&self, world: &World) -> String {
+        let lr = self.lr(world);
+        match self.scale {
+            Scale::Spectral(_) => format!("lr = {lr:e}\none_d_lr = {:e}", slopes_rate(world)),
+            _ if self.has("one_d_lr") => format!("lr = {lr:e}\none_d_lr = {lr:e}"),
+            _ => format!("lr = {lr:e}"),
+        }
+    }
+
+    /// The learning rates of a run that stays where it is.
+    fn no_rates(&self) -> &'static str {
+        if self.has("one_d_lr") { "lr = 0\none_d_lr = 0" } else { "lr = 0" }
+    }
+
+    /// Whether the optimizer has an option of that name.
+    fn has(&self, option: &str) -> bool {
+        find(self.optimizer).expect("registered").options().any(|spec| spec.name == option)
     }
 
     fn with(&self, more: &str) -> Box<dyn Optimizer> {
-        let schedule = if self.scale == Scale::Normalised { "lr_schedule = \"linear\"" } else { "" };
+        let falls = matches!(self.scale, Scale::Normalised | Scale::Spectral(_));
+        let schedule = if falls { "lr_schedule = \"linear\"" } else { "" };
         let table = format!("{}\n{schedule}\n{more}", self.options).parse().expect("TOML");
         find(self.optimizer).and_then(|entry| entry.build(&table)).expect("options of the case")
     }
 
-    /// Proportional steps take the rate of the head of this file, and those of a mean (1 − β) of it, which makes the same
-    /// way in the end. Adam goes lr·gᵢ/‖g‖ along each −gᵢ on average, and as far at random as `sign`: its estimates
-    /// p·zᵢ have the mean gᵢ and the mean square ‖g‖² or a little more.
-    /// `conservative` only replaces such a step by one of a
-    /// lower loss.
+    /// Proportional steps take the rate of the head of this file, and those of a mean (1 − β) of it, which makes the
+    /// same way in the end. Adam goes lr·gᵢ/‖g‖ along each −gᵢ on average, and as far at random as `sign`: its
+    /// estimates p·zᵢ have the mean gᵢ and the mean square ‖g‖² or a little more. `conservative` only replaces such a
+    /// step by one of a lower loss.
     ///
     /// A normalised step has the squared length n·lr² and goes √(2/π)·lr along −g on average (E sign(gᵀz) z), or
     /// further; g is within an angle of cosine 0.8 of θ − θ* where L/μ ≤ 4 (Kantorovich). So
     /// `E D' ≤ D − 1.28 lr √D + n lr²`: √D is driven down while it exceeds n·lr / 1.28, which this rate puts at a
     /// quarter of the start, and then lower, as the rate falls. In Rosenbrock's valley, whose walls have a curvature
     /// of 1000 where it is met, a step of 0.02 costs 0.2.
+    ///
+    /// A step of s singular values of about lr has the squared length s·lr², which the rate of `Spectral` makes that of
+    /// a normalised one, n·(0.32 √D₀ / n)²; a random direction of the space that it is drawn from goes as far along −g
+    /// as a normalised one if s = 1, and 1/√s of that at worst, where g has one singular value.
     fn lr(&self, world: &World) -> f64 {
         let n = world.dimension() as f64;
         match (self.scale, world.facts.convexity) {
-            (Scale::Slopes, _) => 1.0 / (world.facts.smoothness * (n + 2.0)),
+            (Scale::Slopes, _) => slopes_rate(world),
             (Scale::Mean(kept), _) => (1.0 - kept) / (world.facts.smoothness * (n + 2.0)),
+            (Scale::Thin(Thin { noise, .. }), _) => 1.0 / (world.facts.smoothness * noise * (n + 2.0)),
+            (Scale::Spectral(values), convexity) if convexity > 0.0 => {
+                0.32 * (world.squared_distance() / (n * f64::from(values))).sqrt()
+            }
+            (Scale::Spectral(_), _) => 0.02,
             (Scale::Normalised, 0.0) => 0.02,
             (Scale::Normalised, _) => 0.32 * world.squared_distance().sqrt() / n,
         }
@@ -112,8 +165,12 @@ impl Case {
     /// lr = 0.32 s √D₀ / n and s falling from 1 to 0: while D > D₀ / 4 it falls by (0.205 s − 0.102 s²) D₀ / n a step,
     /// 0.068 D₀ / n on average, which uses up 3/4 of D₀ in 11·n steps; twice that.
     ///
-    /// Of a mean: with λ = β/(1 − β) and θ′ the point before θ, z = θ + λ(θ − θ′) goes by −η ĝ(θ), η = 1/(L(n + 2)), and
-    /// gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ′)). Summed over K steps as at the head of this file that is
+    /// With thin factors: given those that stay, E ĝ = A g with A ≥ 0, so the loss falls on average at every step, and
+    /// at the first of a window, where E A = I, as it does without them. The others of a window are not counted, nor,
+    /// with momentum, what the average carries beyond its first 1 / (1 − β) steps.
+    ///
+    /// Of a mean: with λ = β/(1 − β) and θ′ the point before θ, z = θ + λ(θ − θ′) goes by −η ĝ(θ), η = 1/(L(n + 2)),
+    /// and gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ′)). Summed over K steps as at the head of this file that is
     /// `2η Σf ≤ D₀ + 2ηλf₀`, and with μD/2 ≤ f ≤ LD/2 the mean of D is at most L(n + 2 + λ)D₀/(μK): a hundredth, so
     /// that D is above a quarter in at most one step of 25, of which the last is not one.
     fn steps(&self, world: &World) -> u64 {
@@ -124,9 +181,23 @@ impl Case {
                 (100.0 * facts.smoothness / convexity * (n + 2.0 + kept / (1.0 - kept))).ceil() as u64
             }
             (Scale::Slopes, convexity) => (400_f64.ln() * facts.smoothness * (n + 2.0) / convexity).ceil() as u64,
+            (Scale::Thin(Thin { noise, window, kept }), convexity) => {
+                let moment = noise * (n + 2.0);
+                (400_f64.ln() * facts.smoothness / convexity * window / (1.0 - kept) * moment).ceil() as u64
+            }
             (Scale::Normalised, _) => 22 * n as u64,
+            // √s times as many as those; for vectors a rate that falls to zero is half of one that stays.
+            (Scale::Spectral(values), convexity) => {
+                let vectors = 2.0 * 400_f64.ln() * facts.smoothness / convexity * (n + 2.0);
+                vectors.max(22.0 * n * f64::from(values).sqrt()).ceil() as u64
+            }
         }
     }
+}
+
+/// The rate of steps that are proportional to slopes.
+fn slopes_rate(world: &World) -> f64 {
+    1.0 / (world.facts.smoothness * (world.dimension() as f64 + 2.0))
 }
 
 /// Runs steps `range` of a run of `steps`.
@@ -148,7 +219,7 @@ fn assert_same_values(found: &World, expected: &World, what: &str) {
 
 /// Calls `check` with every case and world, and a label for messages.
 fn everywhere(check: impl Fn(&Case, &dyn Fn() -> World, &str)) {
-    for case in CASES {
+    for case in cases() {
         for (name, world) in WORLDS {
             check(case, world, &format!("{} [{}] in {name}", case.optimizer, case.options.replace('\n', ", ")));
         }
@@ -193,7 +264,7 @@ fn a_step_draws_then_evaluates_then_commits_once() {
 fn without_a_learning_rate_every_bit_stays() {
     everywhere(|case, world, label| {
         let (start, mut moved) = (world(), world());
-        let reports = run(&mut *case.with("lr = 0"), &mut moved, 1, 0..3, 3).expect("finite losses");
+        let reports = run(&mut *case.with(case.no_rates()), &mut moved, 1, 0..3, 3).expect("finite losses");
         assert_same_values(&moved, &start, label);
         assert!(reports.iter().all(|report| report.update_rms == 0.0 && report.evaluations > 0), "{label}");
     });
@@ -237,6 +308,7 @@ fn recorded_answers_and_the_same_code_make_the_same_updates_bit_for_bit() {
 /// Keeps an optimizer's state, and puts it into another one.
 #[derive(Default)]
 struct Kept {
+    params: ParamTable,
     counts: BTreeMap<String, u64>,
     tensors: BTreeMap<String, BTreeMap<String, Arc<[f32]>>>,
     restores: bool,
@@ -251,6 +323,13 @@ impl StateVisitor for Kept {
         }
     }
     fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
+        self.factors(name, values, &Param::elements);
+    }
+    fn factors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>, len: &dyn Fn(&Param) -> usize) {
+        for (param, values) in &*values {
+            let param = &self.params[self.params.find(param).expect("a parameter")];
+            assert_eq!(values.len(), len(param), "{name} of {}", param.name());
+        }
         if self.restores {
             values.clone_from(&self.tensors[name]);
         } else {
@@ -268,7 +347,7 @@ fn the_state_that_is_shown_is_all_that_a_step_remembers() {
         let mut broken = world().failing([9], f64::NAN);
         let (mut first, mut second) = (case.optimizer(&broken), case.optimizer(&broken));
         run(&mut *first, &mut broken, 5, 0..10, 20).expect("finite losses");
-        let mut kept = Kept::default();
+        let mut kept = Kept { params: Space::params(&broken).clone(), ..Kept::default() };
         first.visit_state(&mut kept);
         kept.restores = true;
         second.visit_state(&mut kept);
@@ -279,9 +358,9 @@ fn the_state_that_is_shown_is_all_that_a_step_remembers() {
 
 #[test]
 fn frozen_parameters_keep_every_bit() {
-    for case in CASES {
+    for case in cases() {
         let (start, mut world) = (worlds::mixed_ranks(), worlds::mixed_ranks());
-        let decayed = format!("lr = {:e}\nweight_decay = 0.5", case.lr(&start));
+        let decayed = format!("{}\nweight_decay = 0.5", case.rates(&start));
         run(&mut *case.with(&decayed), &mut world, 1, 0..10, 10).expect("finite losses");
         for (id, param) in Space::params(&start).iter() {
             let (found, before) = (&world.values()[id.index()], &start.values()[id.index()]);
@@ -316,7 +395,7 @@ fn losses_that_are_not_finite_end_a_run_at_the_fifth_in_a_row_or_at_the_number_o
         for (option, count) in [("", 5), ("max_nonfinite = 2", 2)] {
             // The steps 0 and 1 .. 2 of four do not count: step 3 is sound.
             let mut world = world().failing((0..1).chain(4..20), f64::NAN);
-            let mut optimizer = case.with(&format!("lr = {:e}\n{option}", case.lr(&world)));
+            let mut optimizer = case.with(&format!("{}\n{option}", case.rates(&world)));
             let error = run(&mut *optimizer, &mut world, 2, 0..20, 20).expect_err(label);
             let OptimError::NonFinite { count: found, step } = error else { panic!("{label}: {error}") };
             assert_eq!((found, step), (count, 4 + count), "{label}");
@@ -332,7 +411,7 @@ fn the_registry_is_sorted_and_its_entries_build_from_their_defaults() {
         assert_eq!(names.len(), entry.options().count(), "{}: an option stands twice", entry.name);
         let defaults: String = entry.options().map(|spec| format!("{} = {}\n", spec.name, (spec.default)())).collect();
         entry.build(&defaults.parse().expect("defaults are TOML")).expect(entry.name);
-        assert!(CASES.iter().any(|case| case.optimizer == entry.name), "{} has no case", entry.name);
+        assert!(cases().any(|case| case.optimizer == entry.name), "{} has no case", entry.name);
         assert!(std::ptr::eq(find(entry.name).expect("registered"), *entry));
     }
 }
@@ -341,8 +420,8 @@ fn the_registry_is_sorted_and_its_entries_build_from_their_defaults() {
 fn an_unknown_optimizer_or_option_is_refused_with_the_nearest_name() {
     let message = |error: OptimError| error.to_string();
     assert_eq!(
-        find("mozo").map_err(message).expect_err("no such optimizer"),
-        "there is no optimizer \"mozo\"; the nearest name is \"mezo\", and `zofo list optimizers` shows all"
+        find("mexo").map_err(message).expect_err("no such optimizer"),
+        "there is no optimizer \"mexo\"; the nearest name is \"mezo\", and `zofo list optimizers` shows all"
     );
     let entry = find("mezo").expect("registered");
     let refused = entry.build(&"eps = 1e-3".parse().expect("TOML")).map(drop).map_err(message).expect_err("unknown");

@@ -11,28 +11,39 @@
 //! - All evaluations of a step come before its first write (contract C3).
 //! - A loss that is not finite changes no weight (contract C5): `StepReport::commit` is the only way to an update.
 //!
-//! *To add one*: its file with an `ENTRY`, a line in [`REGISTRY`], and a line for each of its options' branches in
-//! `conformance.rs`.
+//! *To add one*: its file with an `ENTRY`, a line in [`REGISTRY`], a line for each of its options' branches in
+//! `conformance.rs`, and its page in `docs/algorithms`.
 
 mod error;
 pub mod fzoo;
+pub mod lozo;
+pub mod lozo_m;
 pub mod mezo;
 pub mod nonfinite;
 mod options;
 mod oracle;
 pub mod parts;
 pub mod schedule;
+pub mod subspace_mezo;
+pub mod subzero;
+pub mod tezo;
+pub mod tezo_adam;
+pub mod tezo_m;
+pub mod zo_mopi;
+pub mod zo_muon;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod fixture;
 
 pub use error::OptimError;
-pub use options::{Decay, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries};
+pub use options::{Decay, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries, Rank};
 pub use oracle::{BatchId, CommitReport, GradientSink, Losses, Oracle, OracleError, Pool, Space};
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::direction::Displacement;
+use crate::direction::{Displacement, Param};
 use nonfinite::{Patience, Patient};
 use parts::spsa::Estimate;
 
@@ -73,10 +84,20 @@ impl StepReport {
         StepReport { loss, lr, projected_grads, evaluations, update_rms: 0.0, rounding_rms: 0.0, nonfinite: false }
     }
 
+    /// Whether what was measured is finite.
+    fn is_sound(&self) -> bool {
+        self.loss.is_finite() && self.projected_grads.iter().all(|slope| slope.is_finite())
+    }
+
     /// Whether what was measured and what is to be done with it is finite.
     fn allows(&self, update: &Displacement) -> bool {
-        let measured = self.loss.is_finite() && self.projected_grads.iter().all(|slope| slope.is_finite());
-        measured && update.is_finite()
+        self.is_sound() && update.is_finite()
+    }
+
+    /// Ends a step without an update: what it measured, or would have remembered, is not finite.
+    fn skip(mut self) -> StepReport {
+        self.nonfinite = true;
+        self
     }
 
     /// Commits the step's update, unless it or what it was made of is not finite.
@@ -109,6 +130,12 @@ pub trait StateVisitor {
 
     /// Values of parameters, by the parameters' names; empty in an optimizer that has taken no step.
     fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>);
+
+    /// The same where a parameter has not its own number of values but `len` of them, 0 if it has none: coordinates,
+    /// thin factors. Unless the group is empty, every trainable parameter that has some is in it.
+    fn factors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>, _len: &dyn Fn(&Param) -> usize) {
+        self.tensors(name, values);
+    }
 }
 
 /// An algorithm of the registry.
@@ -144,7 +171,19 @@ impl Entry {
 }
 
 /// Every algorithm, by name.
-pub const REGISTRY: &[&Entry] = &[&fzoo::ENTRY, &mezo::ENTRY];
+pub const REGISTRY: &[&Entry] = &[
+    &fzoo::ENTRY,
+    &lozo::ENTRY,
+    &lozo_m::ENTRY,
+    &mezo::ENTRY,
+    &subspace_mezo::ENTRY,
+    &subzero::ENTRY,
+    &tezo::ENTRY,
+    &tezo_adam::ENTRY,
+    &tezo_m::ENTRY,
+    &zo_mopi::ENTRY,
+    &zo_muon::ENTRY,
+];
 
 /// The algorithm of that name.
 ///

@@ -53,6 +53,39 @@ pub struct Decay(f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queries(u32);
 
+/// How many columns thin factors have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank(u32);
+
+/// Factors of more columns are not thin, and their decompositions take longer than the model.
+const MAX_RANK: u32 = 1024;
+
+impl Rank {
+    /// This number.
+    ///
+    /// # Panics
+    /// If it is out of range.
+    pub fn new(rank: u32) -> Self {
+        assert!((1..=MAX_RANK).contains(&rank), "factors of rank {rank}");
+        Rank(rank)
+    }
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl OptionValue for Rank {
+    const EXPECTED: &'static str = "an integer from 1 to 1024";
+    fn read(value: &Value) -> Option<Self> {
+        let rank = value.as_integer().and_then(|integer| u32::try_from(integer).ok());
+        rank.filter(|rank| (1..=MAX_RANK).contains(rank)).map(Rank)
+    }
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// A journal's record counts the losses of a step in 16 bits; two for each direction leave room for a few more.
 const MAX_QUERIES: u32 = 10_000;
 
@@ -177,6 +210,16 @@ impl OptionValue for u64 {
     const EXPECTED: &'static str = "an integer from 0";
     fn read(value: &Value) -> Option<Self> {
         value.as_integer().and_then(|integer| integer.try_into().ok())
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl OptionValue for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn read(value: &Value) -> Option<Self> {
+        value.as_bool()
     }
     fn show(&self) -> String {
         self.to_string()
@@ -338,6 +381,10 @@ mod tests {
             colour: Colour = Colour::Red, "";
             /// How much is kept.
             kept: Decay = Decay::new(0.9), "";
+            /// How thin.
+            rank: Rank = Rank::new(2), "columns";
+            /// Whether to begin anew.
+            anew: bool = false, "";
         }
     }
 
@@ -348,9 +395,9 @@ mod tests {
 
     #[test]
     fn given_options_are_read_and_the_others_keep_their_defaults() {
-        let sample = read("queries = 5\nlr = 1\ncolour = \"deep-blue\"").expect("sound options");
+        let sample = read("queries = 5\nlr = 1\ncolour = \"deep-blue\"\nanew = true").expect("sound options");
         assert_eq!((sample.queries.get(), sample.lr.get(), sample.warmup), (5, 1.0, 3));
-        assert_eq!(sample.colour, Colour::DeepBlue);
+        assert_eq!((sample.colour, sample.anew, sample.rank.get()), (Colour::DeepBlue, true, 2));
     }
 
     #[test]
@@ -380,6 +427,9 @@ mod tests {
             ("queries = 1.5", "option queries of sample is 1.5, expected an integer from 1 to 10000"),
             ("kept = 1", "option kept of sample is 1, expected a number from 0 that is less than 1"),
             ("kept = -0.1", "option kept of sample is -0.1, expected a number from 0 that is less than 1"),
+            ("rank = 0", "option rank of sample is 0, expected an integer from 1 to 1024"),
+            ("rank = 1025", "option rank of sample is 1025, expected an integer from 1 to 1024"),
+            ("anew = 1", "option anew of sample is 1, expected true or false"),
             ("warmup = -1", "option warmup of sample is -1, expected an integer from 0"),
             ("colour = \"Red\"", "option colour of sample is \"Red\", expected \"red\" or \"deep-blue\""),
         ] {
@@ -390,7 +440,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_value_is_read_within_its_range_or_refused_by_name(
-            key in prop::sample::select(vec!["lr", "queries", "warmup", "colour", "kept", "lrs", ""]),
+            key in prop::sample::select(vec!["lr", "queries", "warmup", "colour", "kept", "rank", "anew", "lrs", ""]),
             value in prop_oneof![
                 any::<i64>().prop_map(Value::Integer),
                 any::<f64>().prop_map(Value::Float),
@@ -407,6 +457,7 @@ mod tests {
                     prop_assert!(lr == 0.0 || ((lr as f32).is_normal() && (lr as f32 * lr as f32).is_normal()));
                     prop_assert!((1..=MAX_QUERIES).contains(&sample.queries.get()));
                     prop_assert!((0.0..1.0).contains(&sample.kept.get()));
+                    prop_assert!((1..=1024).contains(&sample.rank.get()));
                 }
                 Err(OptimError::UnknownOption { found, .. }) => prop_assert_eq!(found, key),
                 Err(OptimError::OptionValue { option, .. }) => prop_assert_eq!(option, key),

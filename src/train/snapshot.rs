@@ -9,6 +9,7 @@ use std::{borrow::Cow, collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use super::{TrainError, Tuned};
 use crate::{
+    direction::Param,
     optim::{Optimizer, Space, StateVisitor},
     weights::{
         SnapshotProblem, WeightsError,
@@ -57,6 +58,57 @@ impl StateVisitor for Restore {
                 values.insert(param.to_owned(), Arc::from(&**found));
             }
         }
+    }
+}
+
+/// Looks for a tensor that has not the number of values that its parameter asks for, or is missing beside others.
+struct Check<'a> {
+    snapshot: &'a tuned::Snapshot,
+    tuned: &'a Tuned,
+    odd: Option<SnapshotProblem>,
+}
+
+impl StateVisitor for Check<'_> {
+    fn count(&mut self, _: &str, _: &mut u64) {}
+
+    fn tensors(&mut self, name: &str, _: &mut BTreeMap<String, Arc<[f32]>>) {
+        self.sizes(name, &Param::elements);
+    }
+
+    fn factors(&mut self, name: &str, _: &mut BTreeMap<String, Arc<[f32]>>, len: &dyn Fn(&Param) -> usize) {
+        if self.sizes(name, len) > 0 {
+            let params = self.tuned.trainable().iter().map(|&id| &self.tuned.params()[id]);
+            let names = params.filter(|param| len(param) > 0).map(|param| format!("{name}/{}", param.name()));
+            let restores = |state: &StateTensor<'_>| matches!(state.values, StateValues::F32(_));
+            let of = |name: &String| self.snapshot.state.iter().find(|(tensor, _)| tensor == name);
+            let missing = |name: &String| !of(name).is_some_and(|(_, state)| restores(state));
+            let problem = names.into_iter().find(missing).map(|name| SnapshotProblem::Missing { name });
+            self.odd = self.odd.take().or(problem);
+        }
+    }
+}
+
+impl Check<'_> {
+    /// Checks the tensors of a group; answers how many there are.
+    fn sizes(&mut self, name: &str, len: &dyn Fn(&Param) -> usize) -> usize {
+        let group = self.snapshot.state.iter().filter_map(|(tensor, state)| {
+            let (of, param) = tensor.split_once('/')?;
+            (of == name).then_some((tensor, param, state))
+        });
+        let mut count = 0;
+        for (tensor, param, state) in group {
+            count += 1;
+            let params = self.tuned.params();
+            let expected = params.find(param).map(|id| len(&params[id]));
+            if expected != Some(state.shape.iter().product()) {
+                self.odd = Some(SnapshotProblem::Tensor {
+                    name: tensor.clone(),
+                    found: format!("{:?}", state.shape),
+                    expected: expected.map_or("a parameter of the model".to_owned(), |len| format!("[{len}]")),
+                });
+            }
+        }
+        count
     }
 }
 
@@ -117,23 +169,13 @@ pub(super) fn step(dir: &Path) -> Option<u64> {
 pub(super) fn read(dir: &Path, tuned: &mut Tuned, optimizer: &mut dyn Optimizer) -> Result<u64, TrainError> {
     let trainable = tuned.trainable().to_vec();
     let snapshot = tuned::read(&dir.join(FILE), tuned.model_mut().store_mut(), &trainable)?;
-    check_state(dir, tuned, &snapshot)?;
+    let mut check = Check { snapshot: &snapshot, tuned, odd: None };
+    optimizer.visit_state(&mut check);
+    if let Some(problem) = check.odd {
+        return Err(WeightsError::Snapshot { path: dir.join(FILE), problem }.into());
+    }
     tuned.skip_to(number(&snapshot.facts, DRAWS).unwrap_or_default());
     let step = number(&snapshot.facts, STEP).unwrap_or_default();
     optimizer.visit_state(&mut Restore(snapshot));
     Ok(step)
-}
-
-/// Checks that each tensor of an optimizer's state has a value for each of the parameter's that it is named after.
-fn check_state(dir: &Path, tuned: &Tuned, snapshot: &tuned::Snapshot) -> Result<(), TrainError> {
-    let params = tuned.params();
-    let elements = |name: &str| Some(params[params.find(name.split_once('/')?.1)?].elements());
-    let odd = snapshot.state.iter().find(|(name, tensor)| elements(name) != Some(tensor.shape.iter().product()));
-    let Some((name, tensor)) = odd else { return Ok(()) };
-    let problem = SnapshotProblem::Tensor {
-        name: name.clone(),
-        found: format!("{:?}", tensor.shape),
-        expected: elements(name).map_or("a parameter of the model".to_owned(), |elements| format!("[{elements}]")),
-    };
-    Err(WeightsError::Snapshot { path: dir.join(FILE), problem }.into())
 }

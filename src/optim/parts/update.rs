@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::subspace::is_matrix;
 use crate::{
-    direction::{Coefficients, Direction, DirectionSet, Displacement, Term},
+    direction::{Coefficients, Direction, DirectionSet, Displacement, ParamId, Term},
     optim::{NonNegative, Oracle},
 };
 
@@ -13,15 +14,50 @@ pub fn descend(
     oracle: &dyn Oracle,
     z: &[Arc<DirectionSet>],
     weights: &[f64],
-    (lr, weight_decay): (f64, NonNegative),
+    step: (f64, NonNegative),
 ) -> Displacement {
-    let mut update = Displacement::default();
-    if weight_decay.get() != 0.0 {
-        let matrices = oracle.trainable().iter().filter(|&&id| oracle.params()[id].shape().len() == 2);
-        let set = Arc::new(DirectionSet::new(matrices.map(|&id| (id, Direction::Weights))));
-        update.terms.extend(Displacement::along(&set, (-lr * weight_decay.get()) as f32).terms);
+    let mut update = decay(oracle, step);
+    update.terms.extend(sum(z, weights, -step.0).terms);
+    update
+}
+
+/// `−lr·weight_decay·θ` for matrices.
+fn decay(oracle: &dyn Oracle, (lr, weight_decay): (f64, NonNegative)) -> Displacement {
+    if weight_decay.get() == 0.0 {
+        return Displacement::default();
     }
-    update.terms.extend(sum(z, weights, -lr).terms);
+    let matrices = oracle.trainable().iter().filter(|&&id| is_matrix(&oracle.params()[id]));
+    let set = Arc::new(DirectionSet::new(matrices.map(|&id| (id, Direction::Weights))));
+    Displacement::along(&set, (-lr * weight_decay.get()) as f32)
+}
+
+/// What estimates of matrices and of vectors are multiplied by, where they differ in scale.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Of matrices.
+    pub matrices: f64,
+    /// Of vectors.
+    pub vectors: f64,
+}
+
+/// As [`descend`], with a rate each for matrices and vectors. Decay goes by `lr`, whatever the scale of an estimate.
+pub fn descend_apart(
+    oracle: &dyn Oracle,
+    z: &[Arc<DirectionSet>],
+    weights: &[f64],
+    rates: Rates,
+    step: (f64, NonNegative),
+) -> Displacement {
+    assert_eq!(z.len(), weights.len(), "one weight a direction");
+    let mut update = decay(oracle, step);
+    for (set, weight) in z.iter().zip(weights) {
+        let coefficient = |id: ParamId| {
+            let rate = if is_matrix(&oracle.params()[id]) { rates.matrices } else { rates.vectors };
+            (id, (-rate * weight) as f32)
+        };
+        let coefficients = Coefficients::PerParam(set.params().map(coefficient).collect());
+        update.terms.push(Term { set: Arc::clone(set), coefficients });
+    }
     update
 }
 
