@@ -272,9 +272,8 @@ fn nothing_is_kept_below_the_deepest_tensor_that_is_asked_for() {
     };
     let parts = case.model.parts();
     let of_block = |index: usize| parts.blocks[index].params().collect::<Vec<_>>();
-    let [first, last, norm] = [bytes(of_block(0), Kept::All), bytes(of_block(1), Kept::All), {
-        bytes(parts.last_norm.expect("a closing norm").params().collect(), Kept::All)
-    }];
+    let closing = parts.last_norm.expect("a closing norm").params().collect();
+    let [first, last, norm] = [of_block(0), of_block(1), closing].map(|wrt| bytes(wrt, Kept::All));
     assert!(norm < last && last < first, "{norm}, {last} and {first} bytes");
     let recomputed = bytes(case.params(), Kept::BlockInputs);
     assert!(recomputed < bytes(case.params(), Kept::All), "{recomputed} bytes where blocks are computed twice");

@@ -101,13 +101,12 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Nothing yet, of the gradients with respect to `wrt`.
-    ///
-    /// # Panics
-    /// If `wrt` does not ascend.
+    /// Nothing yet, of the gradients with respect to `wrt`, in any order.
     pub fn new(wrt: &[ParamId], kept: Kept) -> Gradients {
-        assert!(wrt.is_sorted_by(|a, b| a < b), "parameters {wrt:?} in ascending order");
-        Gradients { wrt: wrt.to_vec(), kept, chains: BTreeMap::new(), handed_over: 0 }
+        let mut wrt = wrt.to_vec();
+        wrt.sort_unstable();
+        wrt.dedup();
+        Gradients { wrt, kept, chains: BTreeMap::new(), handed_over: 0 }
     }
 
     /// Adds the gradient of `Σ scale[r] · loss[r]` over `rows` of a batch against `targets`, which has one label per row,
