@@ -54,6 +54,9 @@ pub(super) struct Arguments {
     /// Make a whole model of a run's adapters too: fold them into its weights
     #[arg(long)]
     merge: bool,
+    /// Run directory whose config.toml names the data: needed for runs that took gradients
+    #[arg(long, value_name = "RUN_DIR")]
+    data_from: Option<PathBuf>,
     /// Step whose weights are made: a number, `best` or `last`
     #[arg(long, value_name = "N|best|last", default_value = "last", value_parser = which)]
     step: Which,
@@ -83,8 +86,9 @@ pub(super) fn export(arguments: &ExportArguments, cx: &Context, console: &mut Co
 }
 
 pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) -> Result<Exit, Failure> {
-    let Arguments { model, journal, out, merge, step } = arguments;
-    let replayed = Replayed::from_journal(model, journal, *step, cx, &mut told(console))?;
+    let Arguments { model, journal, out, merge, data_from, step } = arguments;
+    let data_from = data_from.as_deref().map(Layout::of);
+    let replayed = Replayed::from_journal(model, journal, *step, data_from.as_ref(), cx, &mut told(console))?;
     finish(&replayed, (out, *merge), console)
 }
 

@@ -24,5 +24,5 @@ pub use error::{HeaderProblem, JournalError, RecordProblem};
 pub use header::{FORMAT_VERSION, Header, MAX_CONFIG_BYTES, NumericProfile, RunKind, Sha256Digest};
 pub use reader::Reader;
 pub use record::{Flags, Kind, MAX_STEP_DELTA, MAX_VALUES, Record, coefficients_crc};
-pub use tape::{Recorder, Replay, ReplayError};
+pub use tape::{Recorder, Replay, ReplayError, same};
 pub use writer::{Medium, SyncPolicy, Writer};

@@ -5,14 +5,15 @@
 //! the same update.
 //!
 //! *What must stay true* (contract C4). An optimizer is told nothing that its record does not hold: both oracles answer
-//! totals only. A replay asks the world behind for no number, and an update that is not the recorded one is an error.
+//! totals only. A replay asks the world behind for no number, and an update that is not the recorded one is an error. Steps
+//! that took gradients are made again with the world itself, and [`same`] says whether it answered as it did.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Flags, Kind, Record, coefficients_crc};
 use crate::{
-    direction::{Coefficients, DirectionSet, Displacement},
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space, StepReport},
+    direction::{Coefficients, DirectionSet, Displacement, ParamId},
+    optim::{BatchId, CommitReport, GradientSink, Losses, Oracle, OracleError, Pool, Space, StepReport},
 };
 
 /// Why a record does not make the step that it stands for.
@@ -127,6 +128,24 @@ impl<'o> Replay<'o> {
     }
 }
 
+/// Checks that a step which was taken once more is the recorded one.
+///
+/// # Errors
+/// [`ReplayError::Differs`].
+pub fn same(again: &Record, recorded: &Record) -> Result<(), ReplayError> {
+    let bits = |record: &Record| record.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let differences = [
+        (bits(again) != bits(recorded), "loss"),
+        (again.coefficients != recorded.coefficients, "update"),
+        (again.lr.to_bits() != recorded.lr.to_bits(), "learning rate"),
+        (again.flags != recorded.flags, "kind of loss"),
+    ];
+    match differences.into_iter().find(|(differs, _)| *differs) {
+        Some((_, what)) => Err(ReplayError::Differs { step: recorded.step, what }),
+        None => Ok(()),
+    }
+}
+
 fn total(total: f64) -> Losses {
     Losses { total, per_example: Vec::new() }
 }
@@ -161,9 +180,35 @@ impl Oracle for Recorder<'_> {
         let loss = self.hear(&[loss]).remove(0);
         Ok((loss, self.hear(&slopes)))
     }
+    fn gradients(
+        &mut self,
+        batch: BatchId,
+        at: &[(f64, Displacement)],
+        wrt: &[ParamId],
+        sink: &mut dyn GradientSink,
+    ) -> Result<Vec<Losses>, OracleError> {
+        self.flags = self.flags.with(Flags::FIRST_ORDER);
+        let mut sink = Heard { sink, committed: &mut self.committed };
+        let losses = self.inner.gradients(batch, at, wrt, &mut sink)?;
+        Ok(self.hear(&losses))
+    }
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         self.committed.extend(coefficients(update));
         self.inner.commit(update)
+    }
+}
+
+/// Writes down what a sink answers to gradients.
+struct Heard<'h> {
+    sink: &'h mut dyn GradientSink,
+    committed: &'h mut Vec<f32>,
+}
+
+impl GradientSink for Heard<'_> {
+    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+        let update = self.sink.take(id, gradient);
+        self.committed.extend(update.iter().flat_map(coefficients));
+        update
     }
 }
 

@@ -121,6 +121,11 @@ pub trait Optimizer: Send {
 
     /// Shows `visitor` everything that is remembered from step to step: a snapshot stores it, and puts it back.
     fn visit_state(&mut self, _visitor: &mut dyn StateVisitor) {}
+
+    /// Whether it may ask for gradients: the numbers that its steps were answered do not make them again then.
+    fn needs_gradients(&self) -> bool {
+        false
+    }
 }
 
 /// Is shown the state of an optimizer, and may replace it. Names are unique within an optimizer.

@@ -40,4 +40,8 @@ impl Optimizer for Patient {
         visitor.count("nonfinite_in_a_row", &mut self.in_a_row);
         self.inner.visit_state(visitor);
     }
+
+    fn needs_gradients(&self) -> bool {
+        self.inner.needs_gradients()
+    }
 }

@@ -235,6 +235,16 @@ pub enum TrainError {
         /// The journal.
         path: PathBuf,
     },
+    /// A run with first-order steps, which its journal alone does not make again.
+    #[error(
+        "{} is of a run that took gradients, which no journal holds: `--data-from RUN_DIR` names the run whose config.toml \
+         says where its data is",
+        path.display()
+    )]
+    NeedsData {
+        /// The journal.
+        path: PathBuf,
+    },
     /// The optimizer or its options are not known.
     #[error("{}{error}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
     Optimizer {

@@ -8,7 +8,9 @@ use std::{path::Path, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
-use super::{Difference, Exam, LiveOracle, RunConfig, TrainError, Tuned, config::CHANGE_NO_BIT, trainable};
+use super::{
+    Difference, Exam, LiveOracle, RunConfig, TrainError, Tuned, config::CHANGE_NO_BIT, replay::optimizer, trainable,
+};
 use crate::{
     journal::{Header, NumericProfile, RunKind, Sha256Digest},
     kernels::{Context, Profile},
@@ -77,7 +79,7 @@ impl Job {
                 Profile::StrictF32 => NumericProfile::StrictF32,
                 Profile::StrictBf16 => NumericProfile::StrictBf16,
             },
-            run: RunKind::Scalar,
+            run: run_kind(&config)?,
             noise_version: NOISE_VERSION,
             seed: config.seed,
             config_digest: config.digest(),
@@ -122,6 +124,12 @@ impl Reader<'_> {
         })
         .collect()
     }
+}
+
+/// Whether the numbers that its steps are answered make the run again.
+pub(super) fn run_kind(config: &RunConfig) -> Result<RunKind, TrainError> {
+    let hybrid = optimizer(&config.optimizer)?.needs_gradients();
+    Ok(if hybrid { RunKind::Hybrid } else { RunKind::Scalar })
 }
 
 /// What identifies the weights that a run starts from: the `weights_sha256` of all that the checkpoint has. Those of

@@ -53,6 +53,10 @@ impl LiveOracle {
     pub fn tuned_mut(&mut self) -> &mut Tuned {
         &mut self.tuned
     }
+    /// The model and what of it moves, without the examples.
+    pub fn into_tuned(self) -> Tuned {
+        self.tuned
+    }
     /// How many examples batches are drawn from.
     pub fn examples(&self) -> usize {
         self.examples.len()

@@ -12,7 +12,7 @@ use super::{Job, LiveOracle, TrainError, memory::Resident, snapshot};
 use crate::{
     direction::{DirectionSet, Displacement, ParamId},
     journal::MAX_VALUES,
-    optim::{BatchId, Clock, CommitReport, Losses, Optimizer, Oracle, OracleError, Pool, Space},
+    optim::{BatchId, Clock, CommitReport, GradientSink, Losses, Optimizer, Oracle, OracleError, Pool, Space},
 };
 
 /// What a run will cost.
@@ -96,6 +96,16 @@ struct Rehearsal<'o> {
     evaluations: usize,
 }
 
+/// Passes gradients on; what they are answered is not applied.
+struct Unmoved<'s>(&'s mut dyn GradientSink);
+
+impl GradientSink for Unmoved<'_> {
+    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+        self.0.take(id, gradient);
+        None
+    }
+}
+
 /// A step that cannot be recorded is not evaluated.
 #[derive(Debug, thiserror::Error)]
 #[error("more losses than a record holds")]
@@ -123,6 +133,17 @@ impl Oracle for Rehearsal<'_> {
         self.evaluations += 1 + along.len();
         self.check()?;
         self.inner.slopes(batch, along)
+    }
+    fn gradients(
+        &mut self,
+        batch: BatchId,
+        at: &[(f64, Displacement)],
+        wrt: &[ParamId],
+        sink: &mut dyn GradientSink,
+    ) -> Result<Vec<Losses>, OracleError> {
+        self.evaluations += at.len();
+        self.check()?;
+        self.inner.gradients(batch, at, wrt, &mut Unmoved(sink))
     }
     fn commit(&mut self, _: &Displacement) -> Result<CommitReport, OracleError> {
         Ok(CommitReport::default())

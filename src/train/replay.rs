@@ -1,13 +1,15 @@
 //! A run's weights at one of its steps, from the base model and the journal alone, or from the nearest snapshot.
 //!
-//! *What it is not.* It needs no data and evaluates nothing. *What must stay true* (contract C4): the weights are those
-//! that the run had, bit for bit, on any instruction set and number of threads.
+//! *What it is not.* It evaluates nothing, and needs no data unless the run took gradients. *What must stay true*
+//! (contract C4): the weights are those that the run had, bit for bit, on any instruction set and number of threads.
 
 use std::path::{Path, PathBuf};
 
-use super::{Layout, OptimizerConfig, RunConfig, RunFile, TrainError, Tuned, job, snapshot, trainable};
+use super::{
+    Job, Layout, LiveOracle, OptimizerConfig, RunConfig, RunFile, TrainError, Tuned, job, snapshot, trainable,
+};
 use crate::{
-    journal::{Flags, Header, Kind, Reader, Record, Replay, ReplayError, RunKind, Sha256Digest},
+    journal::{Flags, Header, Kind, Reader, Record, Recorder, Replay, ReplayError, RunKind, Sha256Digest, same},
     kernels::Context,
     model::Model,
     noise::NOISE_VERSION,
@@ -66,22 +68,22 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// Replays `journal` on the model in the directory `model` up to `which` step. `tell` is shown each step and the last.
+    /// Replays `journal` on the model in the directory `model` up to `which` step. A run that took gradients is made again
+    /// on the data that the run in `data_from` names. `tell` is shown each step and the last.
     ///
     /// # Errors
-    /// [`TrainError`]: a journal that is damaged or was not made from this model, a step that it does not reach.
+    /// [`TrainError`]: a journal that is damaged or was not made from this model, a step that it does not reach, data that
+    /// are missing or others.
     pub fn from_journal(
         model: &Path,
         journal: &Path,
         which: Which,
+        data_from: Option<&Layout>,
         cx: &Context,
         tell: &mut dyn FnMut(u64, u64),
     ) -> Result<Replayed, TrainError> {
-        let (config, mut tuned) = open(model, journal, cx)?;
-        let step = resolve(journal, which)?;
-        let mut optimizer = optimizer(&config.optimizer)?;
-        advance(&config, journal, (&mut tuned, &mut *optimizer), 0..step, tell)?;
-        Ok(Replayed { tuned, model: model.to_owned(), step })
+        let data = data_from.map(|run| Ok::<_, TrainError>(RunFile::read(&run.config(), &[])?.config)).transpose()?;
+        Self::made((model, journal), which, None, data, cx, tell)
     }
 
     /// The weights of the run in `dir` at `which` step, from its snapshots as far as they go. `model` is where its base
@@ -99,11 +101,34 @@ impl Replayed {
         let journal = dir.journal();
         let begun = begun(&journal)?;
         let model = model.unwrap_or(&begun.model).to_owned();
-        let (config, mut tuned) = open(&model, &journal, cx)?;
-        let step = resolve(&journal, which)?;
-        let (from, mut optimizer) = nearest(dir, step, &config, &mut tuned)?;
-        advance(&config, &journal, (&mut tuned, &mut *optimizer), from..step, tell)?;
-        Ok(Replayed { tuned, model, step })
+        Self::made((&model, &journal), which, Some(dir), Some(begun), cx, tell)
+    }
+
+    fn made(
+        (model, journal): (&Path, &Path),
+        which: Which,
+        snapshots: Option<&Layout>,
+        data: Option<RunConfig>,
+        cx: &Context,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<Replayed, TrainError> {
+        let (config, mut tuned) = open(model, journal, cx)?;
+        let step = resolve(journal, which)?;
+        let (from, mut optimizer) = nearest(snapshots, step, &config, &mut tuned)?;
+        if from == step || !optimizer.needs_gradients() {
+            let world = &mut World::Recorded(&mut tuned);
+            advance(&config, journal, (world, &mut *optimizer), from..step, tell)?;
+        } else {
+            drop(tuned);
+            let data = data.ok_or_else(|| TrainError::NeedsData { path: journal.to_owned() })?;
+            let cx = Context { profile: config.profile, ..cx.clone() };
+            let (job, mut oracle) = Job::open(RunConfig { model: model.to_owned(), ..data }, Model::open(model)?, cx)?;
+            job::check_same(journal, Reader::open(journal)?.header(), &job.header)?;
+            let (from, mut optimizer) = nearest(snapshots, step, &config, oracle.tuned_mut())?;
+            advance(&config, journal, (&mut World::Live(&mut oracle), &mut *optimizer), from..step, tell)?;
+            tuned = oracle.into_tuned();
+        }
+        Ok(Replayed { tuned, model: model.to_owned(), step })
     }
 
     /// Writes the model to the new directory `target` as one that `transformers` loads; adapters as ones that PEFT loads,
@@ -144,7 +169,7 @@ fn open(dir: &Path, journal: &Path, cx: &Context) -> Result<(RunConfig, Tuned), 
     let now = Header {
         base_weights: job::base_digest(tuned.model()),
         noise_version: NOISE_VERSION,
-        run: RunKind::Scalar,
+        run: job::run_kind(&config)?,
         ..reader.header().clone()
     };
     job::check_same(journal, reader.header(), &now)?;
@@ -170,15 +195,16 @@ pub(super) fn optimizer(config: &OptimizerConfig) -> Result<Box<dyn Optimizer>, 
     built.map_err(|error| TrainError::Optimizer { place: None, error })
 }
 
-/// Puts the weights at the last snapshot that is not beyond `step` and can be read; answers its step, 0 for the base, and
-/// the optimizer there. The run may go on meanwhile and replace a snapshot after it was found.
+/// Puts the weights at the last snapshot in `dir` that is not beyond `step` and can be read; answers its step, 0 for the
+/// base, and the optimizer there. The run may go on meanwhile and replace a snapshot after it was found.
 fn nearest(
-    dir: &Layout,
+    dir: Option<&Layout>,
     step: u64,
     config: &RunConfig,
     tuned: &mut Tuned,
 ) -> Result<(u64, Box<dyn Optimizer>), TrainError> {
-    let kept = [dir.last(), dir.best()].into_iter().filter_map(|dir| Some((snapshot::step(&dir)?, dir)));
+    let kept = dir.into_iter().flat_map(|dir| [dir.last(), dir.best()]);
+    let kept = kept.filter_map(|dir| Some((snapshot::step(&dir)?, dir)));
     let mut kept: Vec<_> = kept.filter(|(at, _)| *at <= step).collect();
     kept.sort();
     for (_, dir) in kept.iter().rev() {
@@ -195,37 +221,65 @@ fn nearest(
 pub(super) fn advance(
     config: &RunConfig,
     journal: &Path,
-    (tuned, optimizer): (&mut Tuned, &mut dyn Optimizer),
+    (world, optimizer): (&mut World<'_>, &mut dyn Optimizer),
     range: std::ops::Range<u64>,
     tell: &mut dyn FnMut(u64, u64),
 ) -> Result<(), TrainError> {
     let mut reader = Reader::open(journal)?;
     while let Some(record) = reader.next_until(range.end)? {
         if record.kind == Kind::Step && record.step > range.start {
-            again(config, journal, (tuned, optimizer), &record)?;
+            again(config, journal, (&mut *world, &mut *optimizer), &record)?;
             tell(record.step, range.end);
         }
     }
     Ok(())
 }
 
+/// What recorded steps are made again with.
+pub(super) enum World<'w> {
+    /// The weights alone: all else that a step was answered is in its record.
+    Recorded(&'w mut Tuned),
+    /// The weights and the data: gradients are computed once more, and losses must come out as recorded.
+    Live(&'w mut LiveOracle),
+}
+
+impl<'w> World<'w> {
+    /// What a run of this kind needs.
+    pub(super) fn of(kind: RunKind, oracle: &'w mut LiveOracle) -> Self {
+        match kind {
+            RunKind::Scalar => World::Recorded(oracle.tuned_mut()),
+            RunKind::Hybrid => World::Live(oracle),
+        }
+    }
+}
+
 /// Makes a recorded step again.
 pub(super) fn again(
     config: &RunConfig,
     journal: &Path,
-    (tuned, optimizer): (&mut Tuned, &mut dyn Optimizer),
+    (world, optimizer): (&mut World<'_>, &mut dyn Optimizer),
     record: &Record,
 ) -> Result<(), TrainError> {
     let clock = Clock { seed: config.seed, step: record.step - 1, steps: config.train.steps };
-    tuned.begin_step(clock.step);
-    let mut replay = Replay::new(tuned, record);
     let failed = |problem| TrainError::Replay { path: journal.to_owned(), problem };
-    let report = optimizer.step(&mut replay, clock).map_err(|error| match error {
-        OptimError::Oracle(OracleError::World(world)) => match world.downcast::<ReplayError>() {
-            Ok(problem) => failed(*problem),
-            Err(world) => OptimError::Oracle(OracleError::World(world)).into(),
-        },
-        error => error.into(),
-    })?;
-    replay.finish(&report).map_err(failed)
+    match world {
+        World::Live(oracle) => {
+            oracle.tuned_mut().begin_step(clock.step);
+            let mut recorder = Recorder::new(*oracle);
+            let report = optimizer.step(&mut recorder, clock)?;
+            same(&recorder.record(record.step, &report), record).map_err(failed)
+        }
+        World::Recorded(tuned) => {
+            tuned.begin_step(clock.step);
+            let mut replay = Replay::new(*tuned, record);
+            let report = optimizer.step(&mut replay, clock).map_err(|error| match error {
+                OptimError::Oracle(OracleError::World(world)) => match world.downcast::<ReplayError>() {
+                    Ok(problem) => failed(*problem),
+                    Err(world) => OptimError::Oracle(OracleError::World(world)).into(),
+                },
+                error => error.into(),
+            })?;
+            replay.finish(&report).map_err(failed)
+        }
+    }
 }

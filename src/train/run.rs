@@ -13,7 +13,10 @@ use std::time::Instant;
 
 use super::{
     Best, Exam, Interrupt, Job, LiveOracle, Mark, Metrics, Report, RunDir, Score, Selection, StepMetrics, TrainError,
-    memory::Resident, replace_file, replay, snapshot,
+    memory::Resident,
+    replace_file,
+    replay::{self, World},
+    snapshot,
 };
 use crate::{
     journal::{Flags, Kind, Record, Recorder, SyncPolicy, Writer},
@@ -334,11 +337,12 @@ impl<'r> Run<'r> {
             Err(_) if step == 0 => {}
             Err(error) => (self.tell)(Event::Notice(&format!("{error}; made again from the journal instead"))),
         }
-        let (config, tuned) = (&self.job.config, self.oracle.tuned_mut());
-        tuned.return_to_base()?;
+        let config = &self.job.config;
+        self.oracle.tuned_mut().return_to_base()?;
         let mut optimizer = replay::optimizer(&config.optimizer)?;
         let mut told = |step, of| (self.tell)(Event::Replayed { step, of });
-        replay::advance(config, &self.dir.journal(), (tuned, &mut *optimizer), 0..step, &mut told)
+        let mut world = World::of(self.job.header.run, self.oracle);
+        replay::advance(config, &self.dir.journal(), (&mut world, &mut *optimizer), 0..step, &mut told)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     train::{
         Interrupt, Job, LiveOracle, Mark, Metrics, RunDir, Selection, TrainError, Tuned,
         job::check_same,
-        replay::{History, again},
+        replay::{History, World, again},
         snapshot,
     },
 };
@@ -50,13 +50,14 @@ pub(super) fn resume<'r>(
 ) -> Result<Run<'r>, TrainError> {
     let history = history(job, dir)?;
     let from = start(dir, history, oracle.tuned_mut(), &mut *optimizer, tell)?;
+    let kind = job.header.run;
     let journal = dir.journal();
     let mut reader = Reader::open(&journal)?;
     let (mut step, mut evaluated, mut base) = (from, None, Vec::new());
     while let Some(record) = reader.next_record()? {
         match record.kind {
             Kind::Step if record.step > from => {
-                again(&job.config, &journal, (oracle.tuned_mut(), &mut *optimizer), &record)?;
+                again(&job.config, &journal, (&mut World::of(kind, oracle), &mut *optimizer), &record)?;
                 step = record.step;
                 if step.is_multiple_of(TOLD_EVERY) || step == history.steps {
                     tell(Event::Replayed { step, of: history.steps });
@@ -78,6 +79,8 @@ pub(super) fn resume<'r>(
             }
         }
     }
+    // Those of steps that were made again are no step's to come.
+    oracle.take_tokens();
     let journal = Writer::resume(&reader, SyncPolicy::default())?;
     let metrics = Metrics::open(&dir.metrics(), step)?;
     tell(Event::Resumed { step });
