@@ -34,7 +34,7 @@ use super::{
     parts::{
         coordinates::{self, Running},
         spsa::{self, Aggregate, Estimator},
-        subspace::{Factor, Lazy, directions, epoch, is_matrix, matrices},
+        subspace::{Lazy, directions, epoch, is_matrix, matrices},
         update::descend_apart,
     },
     schedule::Schedule,
@@ -114,10 +114,8 @@ impl Optimizer for LozoM {
         let weights = spsa::aggregate(oracle, &z, &estimate.projected_grads, Aggregate::Mean);
 
         let report = StepReport::of(estimate, lr);
-        let Some(gradient) = coordinates::estimate(oracle.space(), &probes, &weights).filter(|_| report.is_sound())
-        else {
-            return Ok(report.skip());
-        };
+        let gradient = coordinates::estimate(oracle.space(), &probes, &weights).filter(|_| report.is_sound());
+        let Some(gradient) = gradient else { return Ok(report.skip()) };
         self.carry_over(oracle.space(), clock.seed, epoch);
         self.mean.absorb(oracle.space(), &gradient, self.options.momentum.get());
         let mean = self.direction(oracle.space(), (clock.seed, epoch));
@@ -145,7 +143,7 @@ impl LozoM {
         let old = right(&mut lazy, space, (seed, before), rank);
         let new = right(&mut self.right, space, (seed, epoch), rank);
         for (id, param) in matrices(space) {
-            let before = Factor::new(self.mean.get(param), rank.get());
+            let before = self.mean.factor(param, rank.get());
             let carried = match on_refresh {
                 OnRefresh::Zero => vec![0.0; before.values().len()].into(),
                 OnRefresh::Project => {
@@ -163,10 +161,10 @@ impl LozoM {
         let rank = self.options.rank;
         let v = right(&mut self.right, space, key, rank);
         let along = |&id| {
-            let mean = self.mean.get(&space.params()[id]);
+            let param = &space.params()[id];
             let direction = match v.get(&id) {
-                Some(v) => Factor::new(mean, rank.get()).times(v),
-                None => Direction::Explicit(mean.into()),
+                Some(v) => self.mean.factor(param, rank.get()).times(v),
+                None => Direction::Explicit(self.mean.get(param).into()),
             };
             (id, direction)
         };
