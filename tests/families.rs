@@ -172,8 +172,8 @@ fn displaced(name: &str, displacement: &Displacement) -> Model {
         let values: Vec<f32> =
             (0..param.elements()).map(|at| weight.at(at / param.cols(), at % param.cols())).collect();
         let moved = materialize::displaced(&values, id, &param, displacement);
-        let displace = |row: usize, values: &mut [f32]| {
-            values.copy_from_slice(&moved[row * param.cols()..(row + 1) * param.cols()]);
+        let displace = |first: usize, rows: &mut [f32]| {
+            rows.copy_from_slice(&moved[first * param.cols()..][..rows.len()]);
         };
         let rounding = NoiseKey::new(0, 0, Role::Rounding, 0);
         model.store_mut().update_rows(id, Isa::fastest(), rounding, displace).expect("a private copy");

@@ -123,8 +123,8 @@ impl Case {
         for id in self.params() {
             let param = self.model.store().params()[id].clone();
             let values = materialize::displaced(&self.values(id), id, &param, displacement);
-            let write = |row: usize, out: &mut [f32]| {
-                out.copy_from_slice(&values[row * param.cols()..(row + 1) * param.cols()]);
+            let write = |first: usize, out: &mut [f32]| {
+                out.copy_from_slice(&values[first * param.cols()..][..out.len()]);
             };
             let rounding = NoiseKey::new(0, 0, Role::Rounding, 0);
             moved.model.store_mut().update_rows(id, Isa::fastest(), rounding, write).expect("a private copy");

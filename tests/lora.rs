@@ -195,8 +195,8 @@ fn displaced_lanes_have_the_bits_of_displaced_adapters_in_any_company() {
                 let values: Vec<f32> =
                     (0..param.elements()).map(|at| weight.at(at / param.cols(), at % param.cols())).collect();
                 let moved = materialize::displaced(&values, id, param, lane);
-                let write = |row: usize, values: &mut [f32]| {
-                    values.copy_from_slice(&moved[row * param.cols()..(row + 1) * param.cols()]);
+                let write = |first: usize, values: &mut [f32]| {
+                    values.copy_from_slice(&moved[first * param.cols()..][..values.len()]);
                 };
                 let key = NoiseKey::new(0, 0, Role::Rounding, 0);
                 displaced.model.store_mut().update_rows(id, Isa::fastest(), key, write).expect("a private copy");

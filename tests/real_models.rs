@@ -108,10 +108,10 @@ fn check_export(dir: &Path, vocabulary: u32) {
     let mut model = open(dir);
     let tuned: Vec<_> = model.store().params().iter().map(|(id, _)| id).filter(|id| id.index() % 3 != 1).collect();
     for &id in &tuned {
-        let moved = |row: usize, values: &mut [f32]| {
-            for (col, value) in values.iter_mut().enumerate() {
+        let moved = |first: usize, values: &mut [f32]| {
+            for (at, value) in values.iter_mut().enumerate() {
                 // Thirds are nowhere near a bf16.
-                *value *= 1.0 + (((row + col) * 7 % 11) as f32 - 5.0) / 300.0;
+                *value *= 1.0 + (((first + at) * 7 % 11) as f32 - 5.0) / 300.0;
             }
         };
         let rounding = NoiseKey::new(1, 0, Role::Rounding, 0);

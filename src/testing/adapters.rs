@@ -22,10 +22,11 @@ pub fn adapted(dir: &Path, rank: usize, alpha: f64, targets: Option<&[&str]>, se
     let targets = targets.map(|targets| targets.iter().map(|&target| target.to_owned()).collect::<Vec<_>>());
     let ids = model.adapt(rank, alpha, targets.as_deref(), seed).unwrap_or_else(|error| panic!("{error}"));
     for id in ids {
-        let noise = NoiseKey::new(seed, 1, Role::Init, 0).tensor(model.store().params()[id].noise_name());
-        let moved = |row: usize, values: &mut [f32]| {
-            for (col, value) in values.iter_mut().enumerate() {
-                *value += 0.1 * noise.at(Law::Gaussian, row as u64, col);
+        let param = model.store().params()[id].clone();
+        let noise = NoiseKey::new(seed, 1, Role::Init, 0).tensor(param.noise_name());
+        let moved = |first: usize, values: &mut [f32]| {
+            for (at, value) in values.iter_mut().enumerate() {
+                *value += 0.1 * noise.at(Law::Gaussian, (first + at / param.cols()) as u64, at % param.cols());
             }
         };
         model

@@ -240,7 +240,7 @@ fn inspect_and_list_name_what_there_is() {
     assert!(["lr", "epsilon", "queries"].iter().all(|name| options.contains(name)), "{options:?}");
     let alone = run(zofo().args(["list", "optimizers", "mezo", "--json"]));
     assert_eq!(json(&alone)["optimizers"], serde_json::json!([mezo]));
-    let unknown = run(zofo().args(["list", "optimizers", "mozo", "--json"]));
+    let unknown = run(zofo().args(["list", "optimizers", "mexo", "--json"]));
     let message = json(&unknown)["error"]["message"].to_string();
     assert!(code(&unknown) == 2 && message.contains("mezo"), "{unknown:?}");
 }
