@@ -81,6 +81,8 @@ pub(super) struct PackRows<'a> {
 /// Inputs staged at a time: a whole number of pairs and of unrolled steps, and long enough a run of a row
 /// to stream; all rows of a tile together (14 KB) stay in the L1.
 const STAGE: usize = 256;
+/// Rows of the tallest tile of any instruction set, and of a product of few rows.
+const TILE_ROWS: usize = 16;
 
 impl SimdOp for PackRows<'_> {
     type Output = ();
@@ -88,20 +90,31 @@ impl SimdOp for PackRows<'_> {
     fn eval<S: Simd>(self, simd: S) {
         let PackRows { x, rows, format, out } = self;
         let (depth, height) = (x.depth(), rows.len());
-        let mut stage = [0.0; STAGE];
+        assert!(height <= TILE_ROWS, "a tile of {height} rows");
+        let mut transposed;
+        let stage: &mut [f32] = match x {
+            Left::Rows(_) => &mut [],
+            Left::Columns(_) => {
+                transposed = [0.0; TILE_ROWS * STAGE];
+                &mut transposed
+            }
+        };
         // Stage by stage over all rows: their runs share cache lines.
         for k in (0..depth.max(1)).step_by(STAGE) {
             let len = STAGE.min(depth - k);
             let out = &mut out[format.step_of(k) * height..];
+            if let Left::Columns(x) = x {
+                // Input by input, so that each cache line is met once: inputs may lie a multiple of a page apart, where a
+                // cache holds few of them at a time.
+                for i in 0..len {
+                    let run = &x.data()[(k + i) * x.stride() + rows.start..][..height];
+                    run.iter().zip(stage[i..].iter_mut().step_by(STAGE)).for_each(|(value, staged)| *staged = *value);
+                }
+            }
             for (r, row) in rows.clone().enumerate() {
                 let source: &[f32] = match x {
                     Left::Rows(x) => &x.row(row)[k..k + len],
-                    Left::Columns(x) => {
-                        for (i, staged) in stage[..len].iter_mut().enumerate() {
-                            *staged = x.data()[(k + i) * x.stride() + row];
-                        }
-                        &stage[..len]
-                    }
+                    Left::Columns(_) => &stage[r * STAGE..][..len],
                 };
                 if format == Format::F32 && len % DEPTH_UNROLL == 0 {
                     spread(source, r, height, out);
