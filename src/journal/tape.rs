@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Flags, Kind, Record, coefficients_crc};
 use crate::{
     direction::{Coefficients, DirectionSet, Displacement, ParamId},
-    optim::{BatchId, CommitReport, GradientSink, Losses, Oracle, OracleError, Pool, Space, StepReport},
+    optim::{BatchId, CommitReport, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space, StepReport},
 };
 
 /// Why a record does not make the step that it stands for.
@@ -192,6 +192,9 @@ impl Oracle for Recorder<'_> {
         let losses = self.inner.gradients(batch, at, wrt, &mut sink)?;
         Ok(self.hear(&losses))
     }
+    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
+        self.inner.backward_costs(batch)
+    }
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         self.committed.extend(coefficients(update));
         self.inner.commit(update)
@@ -274,13 +277,34 @@ mod tests {
             for world in [worlds::quadratic, worlds::mixed_ranks] {
                 let (mut live, mut again) = (world(), world());
                 let records = recorded(entry.name, &mut live, 12);
-                assert_ne!(live.values(), again.values(), "{} moves", entry.name);
-                replay(entry.name, &mut again, &records, 12).expect("a replay");
+                if entry.build(&toml::Table::new()).expect("defaults").needs_gradients() {
+                    for (again, record) in recorded(entry.name, &mut again, 12).iter().zip(&records) {
+                        same(again, record).expect("the same step");
+                    }
+                } else {
+                    assert_ne!(live.values(), again.values(), "{} moves", entry.name);
+                    replay(entry.name, &mut again, &records, 12).expect("a replay");
+                }
                 for (live, again) in live.values().iter().zip(again.values()) {
                     assert_same_bits(live, again, entry.name);
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_step_that_takes_gradients_and_comes_out_otherwise_is_noticed() {
+        let records = recorded("sgd", &mut worlds::quadratic(), 2);
+        assert!(records.iter().all(|record| record.flags.contains(Flags::FIRST_ORDER)));
+        let differs = |change: fn(&mut Record)| {
+            let mut other = records[1].clone();
+            change(&mut other);
+            same(&records[1], &other).expect_err("another step").to_string()
+        };
+        assert!(differs(|record| record.values[0] += 1.0).starts_with("step 2 comes out with another loss"));
+        assert!(differs(|record| record.coefficients ^= 1).starts_with("step 2 comes out with another update"));
+        assert!(differs(|record| record.lr *= 2.0).starts_with("step 2 comes out with another learning rate"));
+        assert!(differs(|record| record.flags = Flags::NONE).starts_with("step 2 comes out with another kind of loss"));
     }
 
     #[test]

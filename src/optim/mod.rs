@@ -14,16 +14,23 @@
 //! *To add one*: its file with an `ENTRY`, a line in [`REGISTRY`], a line for each of its options' branches in
 //! `conformance.rs`, and its page in `docs/algorithms`.
 
+pub mod adamw;
+pub mod addax;
+pub mod elastic_zo;
 mod error;
 pub mod fzoo;
+pub mod green_trainer;
+pub mod hi_zfo;
 pub mod lozo;
 pub mod lozo_m;
 pub mod mezo;
+pub mod muon;
 pub mod nonfinite;
 mod options;
 mod oracle;
 pub mod parts;
 pub mod schedule;
+pub mod sgd;
 pub mod subspace_mezo;
 pub mod subzero;
 pub mod tezo;
@@ -38,8 +45,8 @@ mod conformance;
 mod fixture;
 
 pub use error::OptimError;
-pub use options::{Decay, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries, Rank};
-pub use oracle::{BatchId, CommitReport, GradientSink, Losses, Oracle, OracleError, Pool, Space};
+pub use options::{Decay, Names, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries, Rank, Share};
+pub use oracle::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space};
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -177,10 +184,17 @@ impl Entry {
 
 /// Every algorithm, by name.
 pub const REGISTRY: &[&Entry] = &[
+    &adamw::ENTRY,
+    &addax::ENTRY,
+    &elastic_zo::ENTRY,
     &fzoo::ENTRY,
+    &green_trainer::ENTRY,
+    &hi_zfo::ENTRY,
     &lozo::ENTRY,
     &lozo_m::ENTRY,
     &mezo::ENTRY,
+    &muon::ENTRY,
+    &sgd::ENTRY,
     &subspace_mezo::ENTRY,
     &subzero::ENTRY,
     &tezo::ENTRY,

@@ -206,6 +206,61 @@ impl OptionValue for Decay {
     }
 }
 
+/// A number from 0 to 1: a part of something.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(f64);
+
+impl Share {
+    /// This number.
+    ///
+    /// # Panics
+    /// If it is out of range.
+    pub fn new(value: f64) -> Self {
+        assert!((0.0..=1.0).contains(&value), "{value} is no share");
+        Share(value)
+    }
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl OptionValue for Share {
+    const EXPECTED: &'static str = "a number from 0 to 1";
+    fn read(value: &Value) -> Option<Self> {
+        number(value).filter(|number| (0.0..=1.0).contains(number)).map(Share)
+    }
+    fn show(&self) -> String {
+        shown(&Value::Float(self.0))
+    }
+}
+
+/// Parts of the names of parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(Vec<String>);
+
+impl Names {
+    /// These parts.
+    pub fn new(parts: &[&str]) -> Self {
+        Names(parts.iter().map(|&part| part.to_owned()).collect())
+    }
+    /// Whether one of them stands in `name`.
+    pub fn stand_in(&self, name: &str) -> bool {
+        self.0.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+impl OptionValue for Names {
+    const EXPECTED: &'static str = "a list of parts of names";
+    fn read(value: &Value) -> Option<Self> {
+        let part = |value: &Value| value.as_str().filter(|part| !part.is_empty()).map(str::to_owned);
+        value.as_array()?.iter().map(part).collect::<Option<_>>().map(Names)
+    }
+    fn show(&self) -> String {
+        shown(&Value::from(self.0.clone()))
+    }
+}
+
 impl OptionValue for u64 {
     const EXPECTED: &'static str = "an integer from 0";
     fn read(value: &Value) -> Option<Self> {
@@ -266,13 +321,13 @@ impl<'a> OptionReader<'a> {
     /// [`OptimError::OptionValue`] if it is not one of the option's.
     pub fn get<T: OptionValue>(&self, option: &'static str, default: T) -> Result<T, OptimError> {
         let Some(value) = self.table.get(option) else { return Ok(default) };
-        let refusal = || OptimError::OptionValue {
-            optimizer: self.optimizer,
-            option,
-            found: shown(value),
-            expected: T::EXPECTED,
-        };
-        T::read(value).ok_or_else(refusal)
+        T::read(value).ok_or_else(|| self.refusal(option, T::EXPECTED))
+    }
+
+    /// That the value of an option, which the run file gives, is not `expected`.
+    pub(super) fn refusal(&self, option: &'static str, expected: &'static str) -> OptimError {
+        let found = self.table.get(option).map_or_else(|| "not given".to_owned(), shown);
+        OptimError::OptionValue { optimizer: self.optimizer, option, found, expected }
     }
 }
 
@@ -385,6 +440,10 @@ mod tests {
             rank: Rank = Rank::new(2), "columns";
             /// Whether to begin anew.
             anew: bool = false, "";
+            /// How much of it.
+            part: Share = Share::new(0.5), "";
+            /// Which ones.
+            names: Names = Names::new(&["a", "b.c"]), "";
         }
     }
 
@@ -395,7 +454,9 @@ mod tests {
 
     #[test]
     fn given_options_are_read_and_the_others_keep_their_defaults() {
-        let sample = read("queries = 5\nlr = 1\ncolour = \"deep-blue\"\nanew = true").expect("sound options");
+        let given = "queries = 5\nlr = 1\ncolour = \"deep-blue\"\nanew = true\npart = 1\nnames = [\"x.\"]";
+        let sample = read(given).expect("sound options");
+        assert_eq!((sample.part.get(), sample.names.stand_in("ax.b"), sample.names.stand_in("a")), (1.0, true, false));
         assert_eq!((sample.queries.get(), sample.lr.get(), sample.warmup), (5, 1.0, 3));
         assert_eq!((sample.colour, sample.anew, sample.rank.get()), (Colour::DeepBlue, true, 2));
     }
@@ -430,6 +491,9 @@ mod tests {
             ("rank = 0", "option rank of sample is 0, expected an integer from 1 to 1024"),
             ("rank = 1025", "option rank of sample is 1025, expected an integer from 1 to 1024"),
             ("anew = 1", "option anew of sample is 1, expected true or false"),
+            ("part = 1.5", "option part of sample is 1.5, expected a number from 0 to 1"),
+            ("names = [\"a\", 1]", "option names of sample is [\"a\", 1], expected a list of parts of names"),
+            ("names = [\"\"]", "option names of sample is [\"\"], expected a list of parts of names"),
             ("warmup = -1", "option warmup of sample is -1, expected an integer from 0"),
             ("colour = \"Red\"", "option colour of sample is \"Red\", expected \"red\" or \"deep-blue\""),
         ] {

@@ -84,6 +84,27 @@ pub trait GradientSink {
     fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement>;
 }
 
+/// What one operator costs a step, in floating-point operations: a multiplication with its addition counts as two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Of the forward pass.
+    pub forward: u64,
+    /// Of the gradient by what the operator reads: what anything further from the loss waits for.
+    pub through: u64,
+    /// Of the gradient by its parameter.
+    pub into: u64,
+}
+
+/// An operator of a model as the backward pass meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperatorCost {
+    /// What it is an operator of; none where it has no values of its own. A parameter stands once, where its gradient is
+    /// complete.
+    pub parameter: Option<ParamId>,
+    /// What it costs.
+    pub cost: Cost,
+}
+
 /// The only thing an optimizer can see.
 pub trait Oracle {
     /// The parameters.
@@ -109,7 +130,7 @@ pub trait Oracle {
     fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError>;
 
     /// Hands over Σ wᵢ·∇L(θ + dᵢ) of a batch for the parameters `wrt` (ascending), those nearest to the loss first, and
-    /// answers the losses.
+    /// answers the losses. Where one of these is not finite, nothing is handed over.
     ///
     /// # Errors
     /// [`OracleError::NoGradients`], or another if the world behind fails.
@@ -121,6 +142,16 @@ pub trait Oracle {
         sink: &mut dyn GradientSink,
     ) -> Result<Vec<Losses>, OracleError> {
         let _ = (batch, at, wrt, sink);
+        Err(OracleError::NoGradients)
+    }
+
+    /// What gradients of such a batch cost, operator by operator from the loss down. It depends on the sizes of the batch
+    /// and the model alone.
+    ///
+    /// # Errors
+    /// [`OracleError::NoGradients`], or another if the world behind fails.
+    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
+        let _ = batch;
         Err(OracleError::NoGradients)
     }
 

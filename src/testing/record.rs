@@ -6,8 +6,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::worlds::World;
 use crate::{
-    direction::{DirectionSet, Displacement},
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space},
+    direction::{DirectionSet, Displacement, ParamId},
+    optim::{BatchId, CommitReport, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
 };
 
 /// An answer of an oracle.
@@ -97,6 +97,20 @@ impl<O: Oracle> Oracle for Recording<O> {
         let (loss, slopes) = self.inner.slopes(batch, along)?;
         self.answers.push(Answer::Slopes(loss.clone(), slopes.clone()));
         Ok((loss, slopes))
+    }
+    fn gradients(
+        &mut self,
+        batch: BatchId,
+        at: &[(f64, Displacement)],
+        wrt: &[ParamId],
+        sink: &mut dyn GradientSink,
+    ) -> Result<Vec<Losses>, OracleError> {
+        let losses = self.inner.gradients(batch, at, wrt, sink)?;
+        self.answers.push(Answer::Losses(losses.clone()));
+        Ok(losses)
+    }
+    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
+        self.inner.backward_costs(batch)
     }
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         self.updates.push(update.clone());

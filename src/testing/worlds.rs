@@ -12,7 +12,7 @@ use crate::{
     direction::{DirectionSet, Displacement, Param, ParamId, ParamTable, materialize},
     kernels::Context,
     noise::{Law, NoiseKey, Role},
-    optim::{BatchId, CommitReport, Losses, Oracle, OracleError, Pool, Space},
+    optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
     simd::Isa,
     tensor::WeightRef,
 };
@@ -58,9 +58,9 @@ type Loss = Box<dyn Fn(&[Vec<Dual>], u64) -> Vec<Dual> + Send + Sync>;
 pub enum Call {
     /// [`Oracle::draw`].
     Draw,
-    /// [`Oracle::losses`] or [`Oracle::slopes`]: how many losses and slopes.
+    /// [`Oracle::losses`], [`Oracle::slopes`] or [`Oracle::gradients`]: how many losses and slopes.
     Evaluate(usize),
-    /// [`Oracle::commit`].
+    /// [`Oracle::commit`], or the answer to a gradient.
     Commit,
 }
 
@@ -150,14 +150,26 @@ impl World {
 
     /// The derivative of each of the values of parameter `id`, at a batch.
     pub fn gradient(&self, id: ParamId, batch: u64) -> Vec<f64> {
-        let mut values: Vec<Vec<Dual>> = self.values.iter().map(|values| lift(values)).collect();
+        self.gradient_at(&self.values, id, batch)
+    }
+
+    /// All values at θ + `displacement`.
+    fn displaced(&self, displacement: &Displacement) -> Vec<Vec<f32>> {
+        let values =
+            |(id, param): (ParamId, &Param)| materialize::displaced(&self.values[id.index()], id, param, displacement);
+        self.params.iter().map(values).collect()
+    }
+
+    /// The derivative of each of the values of parameter `id` where all values are `at`.
+    fn gradient_at(&self, at: &[Vec<f32>], id: ParamId, batch: u64) -> Vec<f64> {
+        let mut values: Vec<Vec<Dual>> = at.iter().map(|values| lift(values)).collect();
         let mut derivative = |at: usize| {
             values[id.index()][at].slope = 1.0;
             let slope = (self.loss)(&values, batch).iter().map(|loss| loss.slope).sum();
             values[id.index()][at].slope = 0.0;
             slope
         };
-        (0..self.values[id.index()].len()).map(&mut derivative).collect()
+        (0..at[id.index()].len()).map(&mut derivative).collect()
     }
 
     /// Plants this draw's fault, if it has one, in an answer.
@@ -212,11 +224,8 @@ impl Oracle for World {
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         self.calls.push(Call::Evaluate(probes.len()));
         let at = |probe| {
-            let displaced = self
-                .params
-                .iter()
-                .map(|(id, param)| lift(&materialize::displaced(&self.values[id.index()], id, param, probe)));
-            losses_of(&(self.loss)(&displaced.collect::<Vec<_>>(), batch.0), |loss| loss.value)
+            let displaced: Vec<_> = self.displaced(probe).iter().map(|values| lift(values)).collect();
+            losses_of(&(self.loss)(&displaced, batch.0), |loss| loss.value)
         };
         let mut answers: Vec<Losses> = probes.iter().map(at).collect();
         self.spoil(batch, &mut answers);
@@ -240,6 +249,50 @@ impl Oracle for World {
         let mut slopes: Vec<Losses> = along.iter().map(|set| losses_of(&examples(set), |loss| loss.slope)).collect();
         self.spoil(batch, &mut slopes);
         Ok((loss, slopes))
+    }
+
+    fn gradients(
+        &mut self,
+        batch: BatchId,
+        at: &[(f64, Displacement)],
+        wrt: &[ParamId],
+        sink: &mut dyn GradientSink,
+    ) -> Result<Vec<Losses>, OracleError> {
+        assert!(!wrt.is_empty() && wrt.is_sorted_by(|a, b| a < b), "parameters to differentiate by: {wrt:?}");
+        let points: Vec<Displacement> = at.iter().map(|(_, displacement)| displacement.clone()).collect();
+        let losses = self.losses(batch, &points)?;
+        if losses.iter().any(|losses| !losses.total.is_finite()) {
+            return Ok(losses);
+        }
+        let points: Vec<_> = at.iter().map(|(weight, point)| (*weight, self.displaced(point))).collect();
+        let sum = |&id: &ParamId| {
+            let mut sum = vec![0.0; self.params[id].elements()];
+            for (weight, point) in &points {
+                let gradient = self.gradient_at(point, id, batch.0);
+                sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += weight * g);
+            }
+            (id, sum.into_iter().map(|g| g as f32).collect())
+        };
+        let gradients: Vec<(ParamId, Vec<f32>)> = wrt.iter().rev().map(sum).collect();
+        for (id, gradient) in gradients {
+            if let Some(update) = sink.take(id, gradient) {
+                let moves_others = self.trainable.iter().any(|&other| other != id && update.moves(other));
+                assert!(!moves_others, "the answer to a gradient moves another parameter");
+                self.commit(&update)?;
+            }
+        }
+        Ok(losses)
+    }
+
+    /// A parameter of n values costs n of each kind; the last one stands next to the loss.
+    fn backward_costs(&mut self, _: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
+        let cost = |(id, param): (ParamId, &Param)| {
+            let n = param.elements() as u64;
+            OperatorCost { parameter: Some(id), cost: Cost { forward: n, through: n, into: n } }
+        };
+        let mut costs: Vec<_> = self.params.iter().map(cost).collect();
+        costs.reverse();
+        Ok(costs)
     }
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
@@ -376,6 +429,7 @@ mod tests {
             let directions = world.trainable.iter().map(|&id| (id, Direction::Dense { key, law: Law::Rademacher }));
             let set = Arc::new(DirectionSet::new(directions));
             let (loss, slopes) = world.slopes(batch, &[Arc::clone(&set)]).expect("a toy");
+            check_gradients(&mut world, batch, &set, slopes[0].total);
             let h = 2_f32.powi(-10);
             let probes = [Displacement::along(&set, h), Displacement::along(&set, -h)];
             let sides = world.losses(batch, &probes).expect("a toy");
@@ -388,5 +442,45 @@ mod tests {
             let bound = 5000.0 * f64::from(h * h) / 6.0 + 24.0 * 300.0 * 2_f64.powi(-23) / f64::from(h);
             assert!((difference - slopes[0].total).abs() <= bound, "{difference} {}", slopes[0].total);
         }
+    }
+
+    /// Keeps gradients.
+    #[derive(Default)]
+    struct Taken(Vec<(ParamId, Vec<f32>)>);
+
+    impl GradientSink for Taken {
+        fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+            self.0.push((id, gradient));
+            None
+        }
+    }
+
+    /// Gradients have the slope `slope` along the signs of `set` at θ, and a weighted sum of two points is theirs.
+    fn check_gradients(world: &mut World, batch: BatchId, set: &Arc<DirectionSet>, slope: f64) {
+        let trainable = world.trainable.clone();
+        let mut gradients = |at: &[(f64, Displacement)]| {
+            let mut taken = Taken::default();
+            world.gradients(batch, at, &trainable, &mut taken).expect("a toy");
+            assert!(taken.0.iter().rev().map(|(id, _)| *id).eq(trainable.iter().copied()), "from the loss down");
+            taken.0
+        };
+        let here = gradients(&[(1.0, Displacement::default())]);
+        let away = gradients(&[(1.0, Displacement::along(set, 0.5))]);
+        let both = gradients(&[(2.0, Displacement::default()), (-0.5, Displacement::along(set, 0.5))]);
+        let (mut along, mut magnitude) = (0.0, 0.0);
+        for (((id, here), (_, away)), (_, both)) in here.iter().zip(&away).zip(&both) {
+            let z =
+                materialize::direction(set.get(*id).expect("trainable"), &world.params[*id], &world.values[id.index()]);
+            for (((g, h), sum), z) in here.iter().zip(away).zip(both).zip(z) {
+                let [g, h, sum, z] = [g, h, sum, &z].map(|x| f64::from(*x));
+                along += g * z;
+                magnitude += g.abs();
+                // Each is rounded to f32 once.
+                assert!(
+                    (2.0 * g - 0.5 * h - sum).abs() <= (2.0 * g.abs() + 0.5 * h.abs() + sum.abs()) * 2_f64.powi(-24)
+                );
+            }
+        }
+        assert!((along - slope).abs() <= magnitude * 2_f64.powi(-24), "{along} {slope}");
     }
 }

@@ -12,7 +12,9 @@ use super::{Job, LiveOracle, TrainError, memory::Resident, snapshot};
 use crate::{
     direction::{DirectionSet, Displacement, ParamId},
     journal::MAX_VALUES,
-    optim::{BatchId, Clock, CommitReport, GradientSink, Losses, Optimizer, Oracle, OracleError, Pool, Space},
+    optim::{
+        BatchId, Clock, CommitReport, GradientSink, Losses, OperatorCost, Optimizer, Oracle, OracleError, Pool, Space,
+    },
 };
 
 /// What a run will cost.
@@ -144,6 +146,9 @@ impl Oracle for Rehearsal<'_> {
         self.evaluations += at.len();
         self.check()?;
         self.inner.gradients(batch, at, wrt, &mut Unmoved(sink))
+    }
+    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
+        self.inner.backward_costs(batch)
     }
     fn commit(&mut self, _: &Displacement) -> Result<CommitReport, OracleError> {
         Ok(CommitReport::default())

@@ -1,7 +1,15 @@
 //! What algorithms are made of.
 
 pub mod coordinates;
+pub mod descent;
+pub mod first_order;
+pub mod gradient;
+pub mod hybrid;
+pub mod importance;
+pub mod layers;
 pub mod moments;
+pub mod partition;
+pub mod select;
 pub mod spsa;
 pub mod subspace;
 pub mod update;

@@ -12,8 +12,9 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use rayon::prelude::*;
 
 use crate::{
-    direction::{Direction, DirectionSet, Displacement, Moves, RowFn},
-    optim::{Oracle, StateVisitor},
+    direction::{Direction, DirectionSet, Displacement, Moves, Param, ParamId, RowFn},
+    kernels::Context,
+    optim::{Oracle, Space, StateVisitor},
 };
 
 /// Values of each parameter, by its name; a parameter that is not there has zeros.
@@ -28,19 +29,31 @@ pub struct Mean {
 impl Mean {
     /// Takes an estimate in, and answers the mean as directions.
     pub fn absorb(&mut self, oracle: &dyn Oracle, estimate: &Displacement, beta: f64) -> Arc<DirectionSet> {
-        let beta = beta as f32;
-        let mut mean = |id| {
-            let param = &oracle.params()[id];
-            let moves = Moves::of(std::slice::from_ref(estimate), id, param);
-            let add = moves.update(oracle.space().context());
-            let values = values(&mut self.values, param.name(), param.elements());
-            values.par_chunks_exact_mut(param.cols()).enumerate().for_each(|(row, values)| {
-                values.iter_mut().for_each(|value| *value *= beta);
-                add(row, values);
-            });
-            (id, Direction::Explicit(Arc::clone(&self.values[param.name()])))
+        let cx = oracle.space().context();
+        let mut mean = |&id| {
+            let values = self.take(cx, (id, &oracle.params()[id]), estimate, beta);
+            (id, Direction::Explicit(values))
         };
-        Arc::new(DirectionSet::new(oracle.trainable().iter().map(|&id| mean(id))))
+        Arc::new(DirectionSet::new(oracle.trainable().iter().map(&mut mean)))
+    }
+
+    /// Takes the estimate of one parameter in, and answers its mean.
+    pub fn take(
+        &mut self,
+        cx: &Context,
+        (id, param): (ParamId, &Param),
+        estimate: &Displacement,
+        beta: f64,
+    ) -> Arc<[f32]> {
+        let beta = beta as f32;
+        let moves = Moves::of(std::slice::from_ref(estimate), id, param);
+        let add = moves.update(cx);
+        let values = values(&mut self.values, param.name(), param.elements());
+        values.par_chunks_exact_mut(param.cols()).enumerate().for_each(|(row, values)| {
+            values.iter_mut().for_each(|value| *value *= beta);
+            add(row, values);
+        });
+        Arc::clone(&self.values[param.name()])
     }
 
     /// Shows `visitor` the values.
@@ -72,37 +85,61 @@ pub struct Moments {
 impl Moments {
     /// Takes an estimate in, and answers `m̂ / (√v̂ + ε)` as directions, where `m̂ = m / (1 − β₁ᵗ)`, `v̂ = v / (1 − β₂ᵗ)`.
     pub fn absorb(&mut self, oracle: &dyn Oracle, estimate: &Displacement, betas: Betas) -> Arc<DirectionSet> {
+        let ids: Vec<ParamId> = oracle.trainable().to_vec();
+        self.absorb_some(oracle.space(), &ids, estimate, betas)
+    }
+
+    /// The same for some of the parameters, always the same ones.
+    pub fn absorb_some(
+        &mut self,
+        space: &dyn Space,
+        ids: &[ParamId],
+        estimate: &Displacement,
+        betas: Betas,
+    ) -> Arc<DirectionSet> {
+        self.begin();
+        let mut quotient = |&id| (id, self.take(space.context(), (id, &space.params()[id]), estimate, betas));
+        Arc::new(DirectionSet::new(ids.iter().map(&mut quotient)))
+    }
+
+    /// Counts a step, whose estimates are taken in from now on.
+    pub fn begin(&mut self) {
         self.steps += 1;
+    }
+
+    /// Takes the estimate of one parameter in, and answers its `m̂ / (√v̂ + ε)`.
+    pub fn take(
+        &mut self,
+        cx: &Context,
+        (id, param): (ParamId, &Param),
+        estimate: &Displacement,
+        betas: Betas,
+    ) -> Direction {
         let [keep_mean, keep_square] = [betas.mean, betas.square].map(|beta| beta as f32);
         let [take_mean, take_square] = [betas.mean, betas.square].map(|beta| (1.0 - beta) as f32);
         let [mean_sum, square_sum] = [betas.mean, betas.square].map(|beta| 1.0 - beta.powf(self.steps as f64));
-        let mut quotient = |id| {
-            let param = &oracle.params()[id];
-            let (name, cols, elements) = (param.name(), param.cols(), param.elements());
-            let moves = Moves::of(std::slice::from_ref(estimate), id, param);
-            let add = moves.update(oracle.space().context());
-            let means = values(&mut self.mean, name, elements).par_chunks_exact_mut(cols);
-            let squares = values(&mut self.square, name, elements).par_chunks_exact_mut(cols);
-            let row_of_zeros = || vec![0.0; cols];
-            means.zip(squares).enumerate().for_each_init(row_of_zeros, |estimate, (row, (means, squares))| {
-                estimate.fill(0.0);
-                add(row, estimate);
-                for ((mean, square), g) in means.iter_mut().zip(squares).zip(&*estimate) {
-                    *mean = keep_mean * *mean + take_mean * g;
-                    *square = keep_square * *square + take_square * (g * g);
-                }
-            });
-            let quotient = Quotient {
-                mean: Arc::clone(&self.mean[name]),
-                square: Arc::clone(&self.square[name]),
-                cols,
-                mean_scale: (1.0 / mean_sum) as f32,
-                root_scale: (1.0 / square_sum.sqrt()) as f32,
-                epsilon: betas.epsilon as f32,
-            };
-            (id, Direction::Rows(Arc::new(quotient)))
-        };
-        Arc::new(DirectionSet::new(oracle.trainable().iter().map(|&id| quotient(id))))
+        let (name, cols, elements) = (param.name(), param.cols(), param.elements());
+        let moves = Moves::of(std::slice::from_ref(estimate), id, param);
+        let add = moves.update(cx);
+        let means = values(&mut self.mean, name, elements).par_chunks_exact_mut(cols);
+        let squares = values(&mut self.square, name, elements).par_chunks_exact_mut(cols);
+        let row_of_zeros = || vec![0.0; cols];
+        means.zip(squares).enumerate().for_each_init(row_of_zeros, |estimate, (row, (means, squares))| {
+            estimate.fill(0.0);
+            add(row, estimate);
+            for ((mean, square), g) in means.iter_mut().zip(squares).zip(&*estimate) {
+                *mean = keep_mean * *mean + take_mean * g;
+                *square = keep_square * *square + take_square * (g * g);
+            }
+        });
+        Direction::Rows(Arc::new(Quotient {
+            mean: Arc::clone(&self.mean[name]),
+            square: Arc::clone(&self.square[name]),
+            cols,
+            mean_scale: (1.0 / mean_sum) as f32,
+            root_scale: (1.0 / square_sum.sqrt()) as f32,
+            epsilon: betas.epsilon as f32,
+        }))
     }
 
     /// Shows `visitor` the values.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::{
-    direction::{Direction, DirectionSet, Displacement},
+    direction::{Direction, DirectionSet, Displacement, ParamId},
     linalg::cholesky::Cholesky,
     noise::{Law, NoiseKey, Role},
     optim::{BatchId, Clock, Oracle, OracleError, Positive, options::choice},
@@ -51,12 +51,13 @@ pub struct Estimate {
 
 /// The directions of a step: keyed noise for every trainable parameter.
 pub fn directions(oracle: &dyn Oracle, clock: Clock, law: Law, count: u32) -> Vec<Arc<DirectionSet>> {
-    let direction = |probe| {
-        let key = NoiseKey::new(clock.seed, clock.step, Role::Dense, probe);
-        let directions = oracle.trainable().iter().map(|&id| (id, Direction::Dense { key, law }));
-        Arc::new(DirectionSet::new(directions))
-    };
-    (0..count).map(direction).collect()
+    (0..count).map(|probe| direction(oracle.trainable(), clock, law, probe)).collect()
+}
+
+/// One of them, for some parameters.
+pub fn direction(ids: &[ParamId], clock: Clock, law: Law, probe: u32) -> Arc<DirectionSet> {
+    let key = NoiseKey::new(clock.seed, clock.step, Role::Dense, probe);
+    Arc::new(DirectionSet::new(ids.iter().map(|&id| (id, Direction::Dense { key, law }))))
 }
 
 /// Measures the slope along every direction in one evaluation.
