@@ -36,8 +36,13 @@ impl Bench {
 
     /// `zofo train` into the directory `output`, with further arguments.
     pub(crate) fn train(&self, output: &str, more: &[&str]) -> Command {
+        self.train_as("run.toml", output, more)
+    }
+
+    /// The same by another run file.
+    pub(crate) fn train_as(&self, run_file: &str, output: &str, more: &[&str]) -> Command {
         let mut command = zofo(&["train", "--json"]);
-        command.arg(self.path("run.toml")).args(["--set", &format!("output={output:?}")]);
+        command.arg(self.path(run_file)).args(["--set", &format!("output={output:?}")]);
         for setting in SETTINGS {
             command.args(["--set", setting]);
         }
