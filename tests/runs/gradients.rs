@@ -44,7 +44,7 @@ fn a_run_that_takes_gradients_goes_on_to_the_same_bits_and_replays_with_its_data
         assert_eq!(train(&broken, &["--resume"]), expected, "{name}, killed");
 
         let replay = |to: &str, more: &[&str]| {
-            let mut command = zofo(&["replay", "--json", "--isa", "portable-soft", "--model"]);
+            let mut command = zofo(&["replay", "--json", "--isa", "portable", "--model"]);
             command.arg(bench.path("model")).arg("--journal").arg(bench.path(&output).join("journal.zofo"));
             command.arg(bench.path(&format!("{output}-{to}"))).args(more).output().expect("zofo")
         };
