@@ -213,6 +213,9 @@ impl GradientSink for Heard<'_> {
         self.committed.extend(update.iter().flat_map(coefficients));
         update
     }
+    fn moved(&mut self, report: CommitReport) {
+        self.sink.moved(report);
+    }
 }
 
 impl Oracle for Replay<'_> {

@@ -16,6 +16,7 @@
 mod backward;
 mod batch;
 mod config;
+mod cost;
 mod error;
 pub mod families;
 mod forward;
@@ -38,6 +39,7 @@ use std::{
 pub use backward::{Differentiated, Gradients, Kept, Summand};
 pub use batch::Batch;
 pub use config::Config;
+pub use cost::{Operation, Work};
 pub use error::{AdapterProblem, ConfigProblem, ModelError};
 pub use forward::{Hidden, Observer};
 pub use head::Logits;

@@ -107,7 +107,7 @@ impl Optimizer for Addax {
                 return Ok(report.skip());
             }
             let mut report = if alpha > 0.0 { report.commit(oracle, &along)? } else { report };
-            report.update_rms = report.update_rms.hypot(moved.update_rms);
+            report.add(moved.report);
             return Ok(report);
         }
         let (losses, gradient) = Gradient::of(oracle, batch, &[(1.0, Displacement::default())], &wrt)?;

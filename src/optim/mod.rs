@@ -107,6 +107,13 @@ impl StepReport {
         self
     }
 
+    /// Counts in what further updates of the step did.
+    fn add(&mut self, update: CommitReport) {
+        let before = CommitReport { update_rms: self.update_rms, rounding_rms: self.rounding_rms };
+        let CommitReport { update_rms, rounding_rms } = before.and(update);
+        (self.update_rms, self.rounding_rms) = (update_rms, rounding_rms);
+    }
+
     /// Commits the step's update, unless it or what it was made of is not finite.
     fn commit(mut self, oracle: &mut dyn Oracle, update: &Displacement) -> Result<StepReport, OptimError> {
         self.nonfinite = !self.allows(update);

@@ -47,6 +47,18 @@ pub struct CommitReport {
     pub rounding_rms: f64,
 }
 
+impl CommitReport {
+    /// What both updates did that reports are of: root mean squares over the same values.
+    #[must_use]
+    pub fn and(self, other: CommitReport) -> CommitReport {
+        let both = |a: f64, b: f64| (a * a + b * b).sqrt();
+        CommitReport {
+            update_rms: both(self.update_rms, other.update_rms),
+            rounding_rms: both(self.rounding_rms, other.rounding_rms),
+        }
+    }
+}
+
 /// Why an oracle has no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +94,9 @@ pub trait GradientSink {
     /// Takes a parameter's gradient: complete, of its stored shape, row-major. The answer, if any, moves this parameter
     /// alone and is committed as soon as nothing of the pass reads its values any more.
     fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement>;
+
+    /// Is told what committing its last answer did.
+    fn moved(&mut self, _: CommitReport) {}
 }
 
 /// What one operator costs a step, in floating-point operations: a multiplication with its addition counts as two.

@@ -278,7 +278,7 @@ impl Oracle for World {
             if let Some(update) = sink.take(id, gradient) {
                 let moves_others = self.trainable.iter().any(|&other| other != id && update.moves(other));
                 assert!(!moves_others, "the answer to a gradient moves another parameter");
-                self.commit(&update)?;
+                sink.moved(self.commit(&update)?);
             }
         }
         Ok(losses)

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::Tuned;
 use crate::{
     direction::{DirectionSet, Displacement, ParamId},
-    model::{Differentiated, Gradients, Kept, Model, ModelError, Summand},
+    model::{Differentiated, Gradients, Kept, Model, ModelError, Operation, Summand, Work},
     objective::{ExamplesError, Minimised},
-    optim::{BatchId, CommitReport, GradientSink, Losses, Oracle, OracleError, Pool, Space},
+    optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
     task::Batches,
 };
 
@@ -162,7 +162,10 @@ impl Differentiated for Moving<'_> {
         let moves_others = update.terms.iter().any(|term| term.set.params().any(|other| other != id));
         assert!(!moves_others, "the answer to a gradient moves another parameter");
         let unchanged = self.tuned.model().store().check_unchanged().map_err(|error| failed(ModelError::from(error)));
-        self.failure = unchanged.and_then(|()| self.tuned.commit(&update)).err();
+        match unchanged.and_then(|()| self.tuned.commit(&update)) {
+            Ok(report) => self.sink.moved(report),
+            Err(failure) => self.failure = Some(failure),
+        }
     }
 }
 
@@ -220,6 +223,23 @@ impl Oracle for LiveOracle {
         self.tuned.model().store().check_unchanged().map_err(|error| failed(ModelError::from(error)))?;
         self.count(at.len());
         Ok(losses)
+    }
+
+    /// An example counts as one sequence: rows that its continuations share are rows once.
+    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
+        assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
+        if !self.examples.has_slopes() {
+            return Err(OracleError::NoGradients);
+        }
+        let model = self.tuned.model();
+        let read = self.batch.iter().map(|&number| self.examples.logits(number, model.spec().outputs()));
+        let (head_rows, logits) = read.fold((0, 0), |sum, read| (sum.0 + read.0, sum.1 + read.1));
+        let sequences = self.batch.iter().map(|&number| self.examples.tokens(number)).collect();
+        let cost = |Operation { parameter, forward, through, into }| OperatorCost {
+            parameter,
+            cost: Cost { forward, through, into },
+        };
+        Ok(model.costs(&Work { sequences, logits, head_rows }).into_iter().map(cost).collect())
     }
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {

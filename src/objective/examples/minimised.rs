@@ -97,6 +97,18 @@ impl Minimised {
         }
     }
 
+    /// Rows of example `number` whose logits its loss reads, and how many logits of them, of a model's `outputs`.
+    pub fn logits(&self, number: usize, outputs: usize) -> (usize, usize) {
+        let rows = match &self.examples.form {
+            Form::Continuations(examples, Learnt::Tokens) => right(&examples[number]).1.len(),
+            Form::Continuations(examples, Learnt::Choice) => {
+                examples[number].sequences.iter().map(|(_, span)| span.len()).sum()
+            }
+            Form::Words(examples) => return (1, examples[number].words.len()),
+        };
+        (rows, rows * outputs)
+    }
+
     /// What the loss of example `number` is a sum of: the tokens that are learnt of it, or 1.
     pub fn weight(&self, number: usize) -> usize {
         match self.criterion {

@@ -9,8 +9,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rayon::prelude::*;
-
 use super::{
     descent::Descent,
     gradient::{self, Gradient},
@@ -18,11 +16,11 @@ use super::{
     subspace::is_matrix,
 };
 use crate::{
-    direction::{Coefficients, Direction, DirectionSet, Displacement, Moves, Param, ParamId, ParamTable, Term},
+    direction::{Coefficients, Direction, DirectionSet, Displacement, ParamId, ParamTable, Term},
     kernels::Context,
     optim::{
-        BatchId, Clock, GradientSink, NonNegative, OptimError, Optimizer, OptionReader, Oracle, OracleError, Pool,
-        StateVisitor, StepReport, options::options, schedule::Schedule,
+        BatchId, Clock, CommitReport, GradientSink, NonNegative, OptimError, Optimizer, OptionReader, Oracle,
+        OracleError, Pool, StateVisitor, StepReport, options::options, schedule::Schedule,
     },
 };
 
@@ -73,7 +71,8 @@ impl<D: Descent> Optimizer for FirstOrder<D> {
         if self.consumption.in_place {
             let moved = descend_in_place(&mut self.descent, oracle, batch, &wrt, rates)?;
             let mut report = StepReport::of(measured(moved.loss, 1), lr);
-            (report.nonfinite, report.update_rms) = (!moved.is_sound, moved.update_rms);
+            report.nonfinite = !moved.is_sound;
+            report.add(moved.report);
             return Ok(report);
         }
         let (losses, mut gradient) = Gradient::of(oracle, batch, &[(1.0, Displacement::default())], &wrt)?;
@@ -143,8 +142,8 @@ fn against(
 pub struct Moved {
     /// The loss before it.
     pub loss: f64,
-    /// The root mean square over all trainable values of what was added to those that moved, before decay and rounding.
-    pub update_rms: f64,
+    /// What all updates together did.
+    pub report: CommitReport,
     /// Whether loss and gradients were finite, so that all of them moved.
     pub is_sound: bool,
 }
@@ -161,11 +160,11 @@ pub fn descend_in_place(
     rates: (f64, NonNegative),
 ) -> Result<Moved, OracleError> {
     let (params, cx) = (oracle.params().clone(), oracle.space().context().clone());
-    let elements: usize = oracle.trainable().iter().map(|&id| params[id].elements()).sum();
-    let mut sink = InPlace { descent, params, cx, rates, begun: false, squares: 0.0, is_sound: true };
+    let report = CommitReport::default();
+    let mut sink = InPlace { descent, params, cx, rates, begun: false, report, is_sound: true };
     let losses = oracle.gradients(batch, &[(1.0, Displacement::default())], wrt, &mut sink)?;
-    let (loss, update_rms) = (losses[0].total, (sink.squares / elements as f64).sqrt());
-    Ok(Moved { loss, update_rms, is_sound: sink.is_sound && loss.is_finite() })
+    let loss = losses[0].total;
+    Ok(Moved { loss, report: sink.report, is_sound: sink.is_sound && loss.is_finite() })
 }
 
 /// Answers each gradient with the update of its parameter.
@@ -176,8 +175,8 @@ struct InPlace<'d> {
     rates: (f64, NonNegative),
     /// Whether the rule has counted the step.
     begun: bool,
-    /// The sum of the squares of all changes but those of decay and rounding.
-    squares: f64,
+    /// What all updates together did.
+    report: CommitReport,
     /// Whether every gradient was finite.
     is_sound: bool,
 }
@@ -193,23 +192,12 @@ impl GradientSink for InPlace<'_> {
         }
         let param = &self.params[id];
         let direction = self.descent.direction(&self.cx, (id, param), gradient);
-        let update = against(self.descent, &self.params, vec![(id, direction)], self.rates);
-        self.squares += squares(&self.cx, (id, param), update.terms.last().expect("the step"));
-        Some(update)
+        Some(against(self.descent, &self.params, vec![(id, direction)], self.rates))
     }
-}
 
-/// The sum of the squares of what a term adds.
-fn squares(cx: &Context, (id, param): (ParamId, &Param), term: &Term) -> f64 {
-    let displacement = Displacement { terms: vec![term.clone()] };
-    let moves = Moves::of(std::slice::from_ref(&displacement), id, param);
-    let add = moves.update(cx);
-    let square = |row| {
-        let mut values = vec![0.0; param.cols()];
-        add(row, &mut values);
-        values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>()
-    };
-    (0..param.rows()).into_par_iter().map(square).collect::<Vec<_>>().into_iter().sum()
+    fn moved(&mut self, report: CommitReport) {
+        self.report = self.report.and(report);
+    }
 }
 
 #[cfg(test)]

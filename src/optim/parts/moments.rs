@@ -117,7 +117,7 @@ impl Moments {
     ) -> Direction {
         let [keep_mean, keep_square] = [betas.mean, betas.square].map(|beta| beta as f32);
         let [take_mean, take_square] = [betas.mean, betas.square].map(|beta| (1.0 - beta) as f32);
-        let [mean_sum, square_sum] = [betas.mean, betas.square].map(|beta| 1.0 - beta.powf(self.steps as f64));
+        let [mean_sum, square_sum] = [betas.mean, betas.square].map(|beta| 1.0 - power(beta, self.steps));
         let (name, cols, elements) = (param.name(), param.cols(), param.elements());
         let moves = Moves::of(std::slice::from_ref(estimate), id, param);
         let add = moves.update(cx);
@@ -150,6 +150,14 @@ impl Moments {
     }
 }
 
+/// `base` to the power of `exponent` by products in a fixed order: the platform's `pow` has bits of its own.
+fn power(base: f64, exponent: u64) -> f64 {
+    (0..u64::BITS).rev().fold(1.0, |power, bit| {
+        let squared = power * power;
+        if exponent >> bit & 1 == 1 { squared * base } else { squared }
+    })
+}
+
 /// The values of a parameter, to be written over. Whoever still holds a direction of the last step keeps its values.
 fn values<'t>(tensors: &'t mut Tensors, name: &str, elements: usize) -> &'t mut [f32] {
     if !tensors.contains_key(name) {
@@ -177,5 +185,20 @@ impl RowFn for Quotient {
         for ((out, mean), square) in out.iter_mut().zip(&self.mean[at.clone()]).zip(&self.square[at]) {
             *out = mean * self.mean_scale / (square.sqrt() * self.root_scale + self.epsilon);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_products() {
+        // Halves, and their products, are exact.
+        assert_eq!([0, 1, 2, 3, 10].map(|exponent| power(0.5, exponent)), [1.0, 0.5, 0.25, 0.125, 0.5_f64.powi(10)]);
+        // At most 2 · 14 rounded products, each of which later squarings double: 10⁴ roundings stand for all.
+        let expected = 0.999_f64.ln() * 1e4;
+        assert!((power(0.999, 10_000).ln() - expected).abs() <= 1e4 * f64::EPSILON);
+        assert_eq!(power(0.9, u64::MAX), 0.0);
     }
 }

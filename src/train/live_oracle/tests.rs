@@ -59,6 +59,57 @@ fn mezo_lowers_every_loss_of_a_model() {
     }
 }
 
+/// Trains the golden model of label words by `optimizer` and answers the loss of every step and all weights.
+fn descend(optimizer: &str, options: &str, steps: u64, isa: Isa) -> (Vec<f64>, Vec<f32>) {
+    let objective = Objective::LabelWords;
+    let table = options.parse().expect("TOML");
+    let mut optimizer = optim::find(optimizer).and_then(|entry| entry.build(&table)).expect("an optimizer");
+    let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, isa);
+    let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
+    let losses = (0..steps).map(step).collect();
+    let store = oracle.tuned().model().store();
+    let values = store.params().iter().flat_map(|(id, param)| {
+        let weight = store.weight(id);
+        (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols()))
+    });
+    (losses, values.collect())
+}
+
+#[test]
+fn gradients_lower_the_loss_of_a_model_alone_and_beside_differences() {
+    for (name, options) in [
+        ("sgd", "lr = 0.1\nmomentum = 0.5\nclip = 1.0"),
+        ("adamw", "lr = 1e-3\nin_place = true"),
+        ("muon", "lr = 1e-2"),
+        ("green_trainer", "lr = 1e-3"),
+        ("hi_zfo", "lr = 1e-3"),
+        ("elastic_zo", "lr = 0.1\nzo_lr_ratio = 1e-2\nfirst_order_layers = 2"),
+        ("addax", "lr = 0.1"),
+    ] {
+        let (losses, weights) = descend(name, options, 20, Isa::fastest());
+        let end = |losses: &[f64]| losses[16..].iter().sum::<f64>();
+        let (stays, start) = descend("sgd", "lr = 0", 20, Isa::fastest());
+        // Addax draws two batches a step, its losses are those of others; they have the same examples every few steps.
+        assert!(end(&losses) < end(&stays), "{name}: {losses:?}, without steps {stays:?}");
+        let moved = weights.iter().zip(&start).filter(|(found, start)| found != start).count();
+        let all = !matches!(name, "green_trainer");
+        assert!(moved > 0 && (moved < start.len() || all), "{name}: {moved} of {} values move", start.len());
+    }
+}
+
+#[test]
+fn what_is_selected_and_what_comes_of_it_is_the_same_on_every_machine() {
+    let run = |isa| descend("hi_zfo", "lr = 1e-3\nreselect_every = 2", 3, isa);
+    let (losses, weights) = run(Isa::fastest());
+    for isa in Isa::available() {
+        for threads in [1, 3] {
+            let (found, values) = on_threads(threads, || run(isa));
+            assert_eq!(found, losses, "{isa}, {threads} threads");
+            assert_same_bits(&values, &weights, format_args!("{isa}, {threads} threads"));
+        }
+    }
+}
+
 #[test]
 fn slopes_come_with_the_losses_of_a_probe_of_nothing_and_an_example_has_its_own_in_any_pass() {
     for objective in [Objective::Options, Objective::LanguageModel, Objective::LabelWords, Objective::Classifier] {
