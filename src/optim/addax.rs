@@ -14,7 +14,7 @@
 //! | η, learning rate | `lr` |
 //! | ε | `epsilon` |
 //! | α, weight of the zeroth-order gradient | `alpha` |
-//! | K_0, K_1, sizes of B_0 and B_1 | `zo_batch`, `fo_batch` |
+//! | K⁰, K¹, sizes of B⁰ and B¹ | `zo_batch`, `fo_batch` |
 //!
 //! **Deviations.** Known by its README and summaries: defaults are ours. Batches are drawn from all examples, because an oracle
 //! has one pool; assignment by length needs two, of the examples up to a length and beyond it. Decay is decoupled and spares
@@ -39,7 +39,7 @@ options! {
     pub struct Options {
         /// Learning rate.
         lr: NonNegative = NonNegative::new(1e-4), "";
-        /// Weight of the zeroth-order gradient: 0 is SGD, 1 is MeZO.
+        /// Weight of the zeroth-order gradient: 0 is SGD, 1 is `MeZO`.
         alpha: Share = Share::new(0.01), "";
         /// Scale of the perturbation.
         epsilon: Positive = Positive::new(1e-3), "weights";

@@ -8,7 +8,7 @@
 //! θ_F ← θ_F − η ∇_F L(θ)                               both on one batch, at the same θ
 //! ```
 //!
-//! Sugiura and Matsutani, "ElasticZO: A Memory-Efficient On-Device Learning with Combined Zeroth- and First-Order
+//! Sugiura and Matsutani, "`ElasticZO`: A Memory-Efficient On-Device Learning with Combined Zeroth- and First-Order
 //! Optimization", 2025, arXiv:2501.04287.
 //!
 //! | paper | here |
@@ -56,7 +56,7 @@ options! {
         first_order_layers: u64 = 1, "layers";
         /// What is done with gradients.
         fo_rule: Rule = Rule::Sgd, "";
-        /// How much of the running mean of gradients AdamW keeps.
+        /// How much of the running mean of gradients `AdamW` keeps.
         beta1: Decay = Decay::new(0.9), "";
         /// How much of the running mean of their squares it keeps.
         beta2: Decay = Decay::new(0.999), "";

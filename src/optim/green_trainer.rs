@@ -42,7 +42,7 @@ options! {
         lr: NonNegative = NonNegative::new(2e-5), "weights";
         /// What is done with gradients.
         fo_rule: Rule = Rule::Adamw, "";
-        /// How much of the running mean of gradients AdamW keeps.
+        /// How much of the running mean of gradients `AdamW` keeps.
         beta1: Decay = Decay::new(0.9), "";
         /// How much of the running mean of their squares it keeps.
         beta2: Decay = Decay::new(0.999), "";

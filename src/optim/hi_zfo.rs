@@ -63,7 +63,7 @@ options! {
         zo_off_when_alpha_zero: bool = false, "";
         /// Parts of the names of parameters that stay where they are unless they take gradients.
         zo_without: Names = Names::new(&[]), "";
-        /// How much of the running mean of gradients AdamW keeps.
+        /// How much of the running mean of gradients `AdamW` keeps.
         beta1: Decay = Decay::new(0.9), "";
         /// How much of the running mean of their squares it keeps.
         beta2: Decay = Decay::new(0.999), "";

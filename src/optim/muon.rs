@@ -49,11 +49,11 @@ options! {
         momentum: Decay = Decay::new(0.95), "";
         /// Whether a step looks ahead by its momentum.
         nesterov: bool = true, "";
-        /// Learning rate of all other parameters, which AdamW moves, over lr.
+        /// Learning rate of all other parameters, which `AdamW` moves, over lr.
         adamw_lr_ratio: NonNegative = NonNegative::new(0.015), "lr";
-        /// Parts of the names of matrices that AdamW moves: embeddings and heads.
+        /// Parts of the names of matrices that `AdamW` moves: embeddings and heads.
         adamw_names: Names = Names::new(&["embed", "wte", "wpe", "lm_head", "classifier"]), "";
-        /// How much of the running mean of gradients AdamW keeps.
+        /// How much of the running mean of gradients `AdamW` keeps.
         beta1: Decay = Decay::new(0.9), "";
         /// How much of the running mean of their squares it keeps.
         beta2: Decay = Decay::new(0.95), "";

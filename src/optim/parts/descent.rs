@@ -1,4 +1,4 @@
-//! Rules that make steps of gradients, a tensor at a time: momentum and AdamW.
+//! Rules that make steps of gradients, a tensor at a time: momentum and `AdamW`.
 //!
 //! *What it is not.* A learning rate: a rule answers the direction that a step goes against.
 //!
