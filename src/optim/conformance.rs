@@ -15,7 +15,7 @@ mod low_rank;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::direction::ParamTable;
+use crate::direction::{ParamId, ParamTable};
 use crate::testing::{
     assert_same_bits,
     record::{Answer, Recording, Replaying},
@@ -336,6 +336,7 @@ fn recorded_answers_and_the_same_code_make_the_same_updates_bit_for_bit() {
 #[derive(Default)]
 struct Kept {
     params: ParamTable,
+    trainable: Vec<ParamId>,
     counts: BTreeMap<String, u64>,
     tensors: BTreeMap<String, BTreeMap<String, Arc<[f32]>>>,
     restores: bool,
@@ -350,9 +351,18 @@ impl StateVisitor for Kept {
         }
     }
     fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
-        self.factors(name, values, &Param::elements);
+        self.keep(name, values, &Param::elements);
     }
     fn factors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>, len: &dyn Fn(&Param) -> usize) {
+        let of_trainable = self.trainable.iter().map(|&id| &self.params[id]);
+        let missing = of_trainable.filter(|param| len(param) > 0).find(|param| !values.contains_key(param.name()));
+        assert!(values.is_empty() || missing.is_none(), "{name} without {missing:?}: no snapshot would be read");
+        self.keep(name, values, len);
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>, len: &dyn Fn(&Param) -> usize) {
         for (param, values) in &*values {
             let param = &self.params[self.params.find(param).expect("a parameter")];
             assert_eq!(values.len(), len(param), "{name} of {}", param.name());
@@ -374,7 +384,8 @@ fn the_state_that_is_shown_is_all_that_a_step_remembers() {
         let mut broken = world().failing([9], f64::NAN);
         let (mut first, mut second) = (case.optimizer(&broken), case.optimizer(&broken));
         run(&mut *first, &mut broken, 5, 0..10, 20).expect("finite losses");
-        let mut kept = Kept { params: Space::params(&broken).clone(), ..Kept::default() };
+        let (params, trainable) = (Space::params(&broken).clone(), Space::trainable(&broken).to_vec());
+        let mut kept = Kept { params, trainable, ..Kept::default() };
         first.visit_state(&mut kept);
         kept.restores = true;
         second.visit_state(&mut kept);

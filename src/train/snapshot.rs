@@ -179,3 +179,61 @@ pub(super) fn read(dir: &Path, tuned: &mut Tuned, optimizer: &mut dyn Optimizer)
     optimizer.visit_state(&mut Restore(snapshot));
     Ok(step)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernels::{Context, Isa},
+        model::Model,
+        objective::{Criterion, Examples},
+        optim::{self, Clock},
+        task::Objective,
+        testing::{assert_same_bits, examples::examples, reference::golden},
+        train::LiveOracle,
+    };
+
+    fn oracle() -> LiveOracle {
+        let model = Model::open(&golden::directory("llama")).expect("a golden checkpoint");
+        let trainable = model.store().params().iter().map(|(id, _)| id).collect();
+        let examples = Examples::new(model.spec(), Objective::Options, None, &examples(Objective::Options));
+        let examples = examples.and_then(|examples| examples.minimising(Criterion::Loss)).expect("examples");
+        LiveOracle::new(Tuned::new(model, Context::new(Isa::fastest()), trainable), examples, (4, 9), 1 << 20)
+    }
+
+    fn values(oracle: &LiveOracle) -> Vec<f32> {
+        let store = oracle.tuned().model().store();
+        let of = |(id, param): (_, &Param)| {
+            let weight = store.weight(id);
+            (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols())).collect::<Vec<_>>()
+        };
+        store.params().iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn every_optimizer_goes_on_from_its_snapshot_to_the_same_bits() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let defaults = optim::REGISTRY.iter().map(|entry| (entry.name, ""));
+        let branches =
+            [("hi_zfo", "backward_budget = 0.4\nzo_rule = \"adamw\""), ("green_trainer", "backward_budget = 0")];
+        for (name, options) in defaults.chain(branches) {
+            let options = options.parse().expect("TOML");
+            let new = || optim::find(name).and_then(|entry| entry.build(&options)).expect("an optimizer");
+            let (mut unbroken, mut optimizer) = (oracle(), new());
+            let run = |oracle: &mut LiveOracle, optimizer: &mut dyn Optimizer, steps: std::ops::Range<u64>| {
+                for step in steps {
+                    optimizer.step(oracle, Clock { seed: 3, step, steps: 4 }).expect("a step");
+                }
+            };
+            run(&mut unbroken, &mut *optimizer, 0..2);
+            write(dir.path(), unbroken.tuned(), &mut *optimizer, 2).expect("a snapshot");
+            run(&mut unbroken, &mut *optimizer, 2..4);
+
+            let (mut again, mut other) = (oracle(), new());
+            let found = read(dir.path(), again.tuned_mut(), &mut *other);
+            assert_eq!(found.unwrap_or_else(|error| panic!("{name}: {error}")), 2);
+            run(&mut again, &mut *other, 2..4);
+            assert_same_bits(&values(&again), &values(&unbroken), name);
+        }
+    }
+}

@@ -37,7 +37,7 @@ options! {
 /// The parameters that take gradients.
 #[derive(Debug, Default)]
 pub struct Partition {
-    /// What each of them was worth when they were selected, by name.
+    /// 1 for each of them, and 0 for the other parameters that may move, by name; empty before the first selection.
     selected: BTreeMap<String, Arc<[f32]>>,
     /// The step after the one that selected them; 0 before the first.
     since: u64,
@@ -91,25 +91,25 @@ impl Partition {
         let worth = |operator: &OperatorCost| operator.parameter.and_then(|id| importance.get(&id)).copied();
         let chosen = priced.select(operators.iter().map(|operator| worth(operator).unwrap_or(0.0)));
         let chosen = operators.iter().zip(chosen).filter(|(_, chosen)| *chosen);
-        let named = |(operator, _): (&OperatorCost, bool)| {
-            let name = oracle.params()[operator.parameter?].name().to_owned();
-            Some((name, Arc::from([worth(operator)? as f32])))
-        };
-        let selected: BTreeMap<_, Arc<[f32]>> = chosen.filter_map(named).collect();
-        let is_same = selected.keys().eq(self.selected.keys());
+        let chosen: BTreeSet<ParamId> = chosen.filter_map(|(operator, _)| operator.parameter).collect();
+        let mark = |id: &ParamId| (oracle.params()[*id].name().to_owned(), Arc::from([f32::from(chosen.contains(id))]));
+        let selected: BTreeMap<_, Arc<[f32]>> = oracle.trainable().iter().map(mark).collect();
+        let is_same = selected == self.selected;
         (self.selected, self.since) = (selected, clock.step + 1);
         Ok(if is_same { Outcome::Same(evaluations) } else { Outcome::Changed(evaluations) })
     }
 
     /// The parameters that take gradients, and the others that may move, both ascending.
     pub fn sides(&self, oracle: &dyn Oracle) -> (Vec<ParamId>, Vec<ParamId>) {
-        oracle.trainable().iter().partition(|&&id| self.selected.contains_key(oracle.params()[id].name()))
+        let is_selected =
+            |id: ParamId| self.selected.get(oracle.params()[id].name()).is_some_and(|mark| mark[0] != 0.0);
+        oracle.trainable().iter().partition(|&&id| is_selected(id))
     }
 
     /// Shows `visitor` the selection.
     pub fn visit(&mut self, visitor: &mut dyn StateVisitor) {
         visitor.count("selected_since", &mut self.since);
-        visitor.factors("importance", &mut self.selected, &|_| 1);
+        visitor.factors("selected", &mut self.selected, &|_| 1);
     }
 }
 
