@@ -28,7 +28,7 @@ use super::{
         first_order::{descend_in_place, descended, measured},
         gradient::Gradient,
         spsa::{self, Estimator},
-        update::sum,
+        update::descend,
     },
     schedule::Schedule,
 };
@@ -84,7 +84,7 @@ impl Optimizer for Addax {
             let batch = oracle.draw(Pool::Train, size(zo_batch))?;
             let z = spsa::directions(oracle, clock, Law::Gaussian, 1);
             estimate = spsa::estimate(oracle, batch, &z, (Estimator::TwoSided, epsilon))?;
-            along = sum(&z, &estimate.projected_grads, -lr * alpha);
+            along = descend(oracle, &z, &estimate.projected_grads, (lr * alpha, weight_decay));
             if alpha == 1.0 {
                 return StepReport::of(estimate, lr).commit(oracle, &along);
             }
@@ -103,10 +103,11 @@ impl Optimizer for Addax {
             let moved = descend_in_place(descent, oracle, batch, &wrt, rates)?;
             estimate.loss = moved.loss;
             let report = StepReport::of(estimate, lr);
-            if !moved.is_sound {
-                return Ok(report.skip());
-            }
-            let mut report = if alpha > 0.0 { report.commit(oracle, &along)? } else { report };
+            let mut report = match (moved.is_sound, alpha > 0.0) {
+                (false, _) => report.skip(),
+                (true, true) => report.commit(oracle, &along)?,
+                (true, false) => report,
+            };
             report.add(moved.report);
             return Ok(report);
         }

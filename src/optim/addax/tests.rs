@@ -23,8 +23,9 @@ fn without_its_first_part_it_is_sgd_and_without_its_second_mezo() {
     for world in [worlds::quadratic, worlds::matrix_regression, worlds::mixed_ranks] {
         for in_place in [true, false] {
             for (alpha, other) in [(0, "sgd"), (1, "mezo")] {
-                let found = end("addax", &format!("alpha = {alpha}\nin_place = {in_place}"), world);
-                for (found, expected) in found.iter().zip(end(other, "", world)) {
+                let decay = "weight_decay = 0.5";
+                let found = end("addax", &format!("alpha = {alpha}\nin_place = {in_place}\n{decay}"), world);
+                for (found, expected) in found.iter().zip(end(other, decay, world)) {
                     assert_same_bits(found, &expected, format_args!("alpha = {alpha}, in place: {in_place}"));
                 }
             }
