@@ -3,7 +3,7 @@
 //! *What it is.* [`ArchSpec`] says what a model computes; a family (one file of `families`) reads it from
 //! `config.json` and names the tensors; [`Parts`] is the model's parameters in the order of its forward pass;
 //! [`Model`] joins them with weights; [`Model::forward`] evaluates a ragged batch under several displacements at once,
-//! [`Model::tangent`] at θ with its derivatives along several directions; [`Gradients`] are those of any of its parameters.
+//! [`Model::tangent`] at θ with its derivatives along several directions; [`Gradients`] are those of any of its parameters, [`Model::work`] what they cost.
 //! [`Model::adapt`] gives it low-rank adapters.
 //!
 //! *What it is not.* No losses (`objective`), no text, no training.
@@ -16,7 +16,6 @@
 mod backward;
 mod batch;
 mod config;
-mod cost;
 mod error;
 pub mod families;
 mod forward;
@@ -36,10 +35,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub use backward::{Differentiated, Gradients, Kept, Summand};
+pub use backward::{Differentiated, Gradients, Kept, Summand, Work};
 pub use batch::Batch;
 pub use config::Config;
-pub use cost::{Operation, Work};
 pub use error::{AdapterProblem, ConfigProblem, ModelError};
 pub use forward::{Hidden, Observer};
 pub use head::Logits;

@@ -9,7 +9,7 @@ use super::{LabelError, Scores, scores};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::{Context, cross_entropy::Vocabulary},
-    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand, Work},
 };
 
 /// One example: a sequence with a mask token, and the words that may stand there.
@@ -129,6 +129,14 @@ impl WordBatch {
             bars
         })?;
         Ok(found)
+    }
+
+    /// What the examples' losses and the gradients of all parameters cost.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the model has no head.
+    pub fn work(&self, model: &Model) -> Result<Vec<Work>, ModelError> {
+        model.work(&self.batch, self.rows.len(), self.vocabulary.len())
     }
 
     /// The values of each example's words in the rows of a matrix `[examples, vocabulary]`.

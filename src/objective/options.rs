@@ -19,7 +19,7 @@ use crate::{
         cross_entropy::{Sums, Targets, Vocabulary},
         head::Scale,
     },
-    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand, Work},
     tensor::Sequences,
 };
 
@@ -180,6 +180,14 @@ impl OptionBatch {
             }
         };
         Ok(self.scores(&found))
+    }
+
+    /// What the examples' losses and the gradients of all parameters cost.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the model has no head.
+    pub fn work(&self, model: &Model) -> Result<Vec<Work>, ModelError> {
+        model.work(&self.batch, self.rows.len(), self.vocab_size)
     }
 
     /// `factor` times the derivative of the choices' losses by the loss of each row, given the sums of these: a score is

@@ -20,7 +20,7 @@
 //! | selection at every second epoch, in the code | `reselect_every`, in steps |
 //!
 //! **Deviations.** From the released code: the selection is exact, where its memo drops states and never reaches the last
-//! tensor; costs are in the order of execution, not of registration, with corrections that `model::costs` names; the probe
+//! tensor; costs are in the order of execution, not of registration, with corrections that `Model::work` names; the probe
 //! step is a first step of the rule whatever its means hold, it is not applied, and means do not advance by it; scores are
 //! not divided by the largest, which changes no selection; means of a new selection begin anew.
 

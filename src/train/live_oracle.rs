@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Tuned;
 use crate::{
     direction::{DirectionSet, Displacement, ParamId},
-    model::{Differentiated, Gradients, Kept, Model, ModelError, Operation, Summand, Work},
+    model::{Differentiated, Gradients, Kept, Model, ModelError, Summand, Work},
     objective::{ExamplesError, Minimised},
     optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
     task::Batches,
@@ -225,21 +225,17 @@ impl Oracle for LiveOracle {
         Ok(losses)
     }
 
-    /// An example counts as one sequence: rows that its continuations share are rows once.
     fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
         assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
         if !self.examples.has_slopes() {
             return Err(OracleError::NoGradients);
         }
-        let model = self.tuned.model();
-        let read = self.batch.iter().map(|&number| self.examples.logits(number, model.spec().outputs()));
-        let (head_rows, logits) = read.fold((0, 0), |sum, read| (sum.0 + read.0, sum.1 + read.1));
-        let sequences = self.batch.iter().map(|&number| self.examples.tokens(number)).collect();
-        let cost = |Operation { parameter, forward, through, into }| OperatorCost {
+        let work = self.examples.work(self.tuned.model(), &self.batch).map_err(failed)?;
+        let cost = |Work { parameter, forward, through, into }| OperatorCost {
             parameter,
             cost: Cost { forward, through, into },
         };
-        Ok(model.costs(&Work { sequences, logits, head_rows }).into_iter().map(cost).collect())
+        Ok(work.into_iter().map(cost).collect())
     }
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {

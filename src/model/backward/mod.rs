@@ -12,6 +12,7 @@
 //! which continues from batch to batch: however a batch is cut, the bits are the same. Where a table is also the head's
 //! matrix, each of its two uses has chains of its own, and the gradient is their sum, one rounding.
 
+mod cost;
 mod head;
 mod recorder;
 mod reverse;
@@ -35,6 +36,7 @@ use crate::{
     },
     tensor::{MatMut, MatRef, Sequences},
 };
+pub use cost::Work;
 use recorder::Recorder;
 use reverse::Reverse;
 use tape::Tape;

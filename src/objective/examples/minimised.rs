@@ -11,7 +11,7 @@ use super::{Examples, ExamplesError, Form, Learnt, Scored, passes, right};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::{Differentiated, Gradients, Model, ModelError, Summand},
+    model::{Differentiated, Gradients, Model, ModelError, Summand, Work},
     objective::{GenerationError, Scores},
     task::Metric,
 };
@@ -95,18 +95,6 @@ impl Minimised {
             (Criterion::Loss, ..) | (_, _, None) => self.examples.tokens(number),
             (_, _, Some(answers)) => answers.tokens(number),
         }
-    }
-
-    /// Rows of example `number` whose logits its loss reads, and how many logits of them, of a model's `outputs`.
-    pub fn logits(&self, number: usize, outputs: usize) -> (usize, usize) {
-        let rows = match &self.examples.form {
-            Form::Continuations(examples, Learnt::Tokens) => right(&examples[number]).1.len(),
-            Form::Continuations(examples, Learnt::Choice) => {
-                examples[number].sequences.iter().map(|(_, span)| span.len()).sum()
-            }
-            Form::Words(examples) => return (1, examples[number].words.len()),
-        };
-        (rows, rows * outputs)
     }
 
     /// What the loss of example `number` is a sum of: the tokens that are learnt of it, or 1.
@@ -202,6 +190,18 @@ impl Minimised {
         assert!(self.has_slopes(), "the gradient of {:?}", self.criterion);
         let batch = self.examples.batch(Scored::Learnt, of.model(), numbers);
         batch.gradients(of, sums, summand, factor).map(|scores| scores.losses)
+    }
+
+    /// What the losses of the examples `numbers` and the gradients of all parameters cost, in whatever passes.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the model has no head.
+    ///
+    /// # Panics
+    /// As [`Minimised::slopes`].
+    pub fn work(&self, model: &Model, numbers: &[usize]) -> Result<Vec<Work>, ModelError> {
+        assert!(self.has_slopes(), "the gradient of {:?}", self.criterion);
+        self.examples.batch(Scored::Learnt, model, numbers).work(model)
     }
 }
 

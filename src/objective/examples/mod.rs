@@ -25,7 +25,7 @@ use super::{GenerationError, LabelError, Learnt, OptionBatch, Options, Scores, W
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::{ArchSpec, Differentiated, Gradients, Model, ModelError, Summand},
+    model::{ArchSpec, Differentiated, Gradients, Model, ModelError, Summand, Work},
     task::{Encoded, Example, Judge, Metric, Objective, Place, Sequence, TaskError},
 };
 
@@ -255,6 +255,13 @@ impl ExampleBatch {
         match self {
             ExampleBatch::Continuations(batch) => batch.slopes(model, cx, along),
             ExampleBatch::Words(batch) => batch.slopes(model, cx, along),
+        }
+    }
+
+    fn work(&self, model: &Model) -> Result<Vec<Work>, ModelError> {
+        match self {
+            ExampleBatch::Continuations(batch) => batch.work(model),
+            ExampleBatch::Words(batch) => batch.work(model),
         }
     }
 

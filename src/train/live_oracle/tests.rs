@@ -262,6 +262,41 @@ fn how_a_batch_is_cut_changes_no_bit_of_its_gradients() {
     }
 }
 
+/// The parameters that one step by an optimizer with these options moves.
+fn moved_at_once(optimizer: &str, options: &str, objective: Objective) -> Vec<ParamId> {
+    let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, Isa::fastest());
+    let table = options.parse().expect("TOML");
+    let mut optimizer = optim::find(optimizer).and_then(|entry| entry.build(&table)).expect("an optimizer");
+    let values = |oracle: &LiveOracle, id| -> Vec<f32> {
+        let (weight, param) = (oracle.tuned.model().store().weight(id), &oracle.tuned.params()[id]);
+        (0..param.elements()).map(|at| weight.at(at / param.cols(), at % param.cols())).collect()
+    };
+    let ids = oracle.tuned.trainable().to_vec();
+    let before: Vec<_> = ids.iter().map(|&id| values(&oracle, id)).collect();
+    optimizer.step(&mut oracle, Clock { seed: 3, step: 0, steps: 1 }).expect("a step");
+    ids.into_iter().zip(before).filter(|(id, before)| values(&oracle, *id) != *before).map(|(id, _)| id).collect()
+}
+
+#[test]
+fn what_moves_by_gradients_of_a_model_is_within_the_budget() {
+    for (objective, share) in OBJECTIVES.into_iter().flat_map(|objective| [0.1, 0.4, 0.8].map(|of| (objective, of))) {
+        let moved = moved_at_once("green_trainer", &format!("lr = 1e-3\nbackward_budget = {share}"), objective);
+        let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, Isa::fastest());
+        let batch = oracle.draw(Pool::Train, None).expect("a batch");
+        let costs = oracle.backward_costs(batch).expect("costs");
+        let has_moved = |operator: &OperatorCost| operator.parameter.is_some_and(|id| moved.contains(&id));
+        let deepest = costs.iter().rposition(has_moved).expect("something moves");
+        let spent = costs[..=deepest].iter().map(|operator| operator.cost.through).sum::<u64>()
+            + costs.iter().filter(|operator| has_moved(operator)).map(|operator| operator.cost.into).sum::<u64>();
+        let total: u64 = costs.iter().map(|operator| operator.cost.through + operator.cost.into).sum();
+        // A unit is a 100 000th of the total, and each cost is rounded up to a unit, in the sum that is shared too.
+        let unit = total.div_ceil(100_000) as f64;
+        let bound = share * (total as f64 + unit * 2.0 * costs.len() as f64);
+        assert!(spent as f64 <= bound, "{objective:?}, {share}: {spent} of {total}");
+        assert!(moved.len() < oracle.tuned.trainable().len(), "{objective:?}, {share}: everything");
+    }
+}
+
 #[test]
 fn instruction_sets_and_threads_change_no_bit_of_a_run() {
     let (losses, weights) = train("gpt2", Objective::Options, Isa::fastest(), 3, 2e-3);
@@ -317,6 +352,7 @@ fn an_accuracy_is_counted_in_examples_and_has_no_slopes() {
         let ids = oracle.tuned.trainable().to_vec();
         let answer = oracle.gradients(batch, &[(1.0, Displacement::default())], &ids, &mut sink);
         assert!(matches!(answer, Err(OracleError::NoGradients)) && sink.taken.is_empty());
+        assert!(matches!(oracle.backward_costs(batch), Err(OracleError::NoGradients)));
     }
 }
 
