@@ -43,7 +43,7 @@ enum Scale {
 struct Thin {
     /// `E‖ĝ‖²` is at most so many times `(n + 2)‖g‖²`.
     noise: f64,
-    /// For how many steps factors are kept.
+    /// For how many steps factors are kept, or a layer waits for its turn.
     window: f64,
     /// How much of the average a step keeps; an estimate weighs 1 less that.
     kept: f64,
@@ -57,7 +57,17 @@ struct Case {
     evaluations: Option<usize>,
 }
 
+/// Of each of the two layers that a world has at most every second step.
+const TURNS: Scale = Scale::Thin(Thin { noise: 1.0, window: 2.0, kept: 0.0 });
+
 const CASES: &[Case] = &[
+    Case { optimizer: "block_zo", options: "", scale: TURNS, evaluations: Some(1) },
+    Case {
+        optimizer: "block_zo",
+        options: "queries = 2\nestimator = \"slope\"\norder = \"descending\"",
+        scale: TURNS,
+        evaluations: Some(1),
+    },
     Case { optimizer: "fzoo", options: "epsilon = 1e-3", scale: Scale::Normalised, evaluations: Some(1) },
     Case { optimizer: "fzoo", options: "epsilon = 1e-3\nqueries = 3", scale: Scale::Normalised, evaluations: Some(1) },
     Case { optimizer: "mezo", options: "", scale: Scale::Slopes, evaluations: Some(1) },
@@ -183,6 +193,9 @@ impl Case {
     /// With thin factors: given those that stay, E ĝ = A g with A ≥ 0, so the loss falls on average at every step, and
     /// at the first of a window, where E A = I, as it does without them. The others of a window are not counted, nor,
     /// with momentum, what the average carries beyond its first 1 / (1 − β) steps.
+    ///
+    /// A layer that moves in its turn only is counted like that too: steps of the others, on losses that are sums over
+    /// layers, leave its distance as it is.
     ///
     /// Of a mean: with λ = β/(1 − β) and θ′ the point before θ, z = θ + λ(θ − θ′) goes by −η ĝ(θ), η = 1/(L(n + 2)),
     /// and gᵀ(z − θ*) ≥ 2f(θ) + λ(f(θ) − f(θ′)). Summed over K steps as at the head of this file that is

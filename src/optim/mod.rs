@@ -16,6 +16,7 @@
 
 pub mod adamw;
 pub mod addax;
+pub mod block_zo;
 pub mod elastic_zo;
 mod error;
 pub mod fzoo;
@@ -193,6 +194,7 @@ impl Entry {
 pub const REGISTRY: &[&Entry] = &[
     &adamw::ENTRY,
     &addax::ENTRY,
+    &block_zo::ENTRY,
     &elastic_zo::ENTRY,
     &fzoo::ENTRY,
     &green_trainer::ENTRY,

@@ -17,20 +17,16 @@ fn layer(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(layer, _)| layer)
 }
 
-/// The trainable parameters of the last `count` layers, in the order of the forward pass.
+/// The trainable parameters of each layer that has some, in the order of the forward pass.
+pub fn layers(space: &dyn Space) -> Vec<Vec<ParamId>> {
+    let of = |id: &ParamId| layer(space.params()[*id].name());
+    space.trainable().chunk_by(|id, next| of(id) == of(next)).map(<[ParamId]>::to_vec).collect()
+}
+
+/// The trainable parameters of the last `count` layers.
 pub fn last_layers(space: &dyn Space, count: u64) -> BTreeSet<ParamId> {
-    let mut left = count;
-    let mut current = None;
-    let mut last = BTreeSet::new();
-    for &id in space.trainable().iter().rev() {
-        let of = layer(space.params()[id].name());
-        if current != Some(of) {
-            let Some(fewer) = left.checked_sub(1) else { break };
-            (left, current) = (fewer, Some(of));
-        }
-        last.insert(id);
-    }
-    last
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    layers(space).into_iter().rev().take(count).flatten().collect()
 }
 
 #[cfg(test)]

@@ -16,17 +16,28 @@ pub fn descend(
     weights: &[f64],
     step: (f64, NonNegative),
 ) -> Displacement {
-    let mut update = decay(oracle, step);
+    descend_some(oracle, oracle.trainable(), z, weights, step)
+}
+
+/// As [`descend`], along directions of some parameters, which alone decay.
+pub fn descend_some(
+    oracle: &dyn Oracle,
+    ids: &[ParamId],
+    z: &[Arc<DirectionSet>],
+    weights: &[f64],
+    step: (f64, NonNegative),
+) -> Displacement {
+    let mut update = decay(oracle, ids, step);
     update.terms.extend(sum(z, weights, -step.0).terms);
     update
 }
 
-/// `−lr·weight_decay·θ` for matrices.
-fn decay(oracle: &dyn Oracle, (lr, weight_decay): (f64, NonNegative)) -> Displacement {
+/// `−lr·weight_decay·θ` for the matrices among `ids`.
+fn decay(oracle: &dyn Oracle, ids: &[ParamId], (lr, weight_decay): (f64, NonNegative)) -> Displacement {
     if weight_decay.get() == 0.0 {
         return Displacement::default();
     }
-    let matrices = oracle.trainable().iter().filter(|&&id| is_matrix(&oracle.params()[id]));
+    let matrices = ids.iter().filter(|&&id| is_matrix(&oracle.params()[id]));
     let set = Arc::new(DirectionSet::new(matrices.map(|&id| (id, Direction::Weights))));
     Displacement::along(&set, (-lr * weight_decay.get()) as f32)
 }
@@ -49,7 +60,7 @@ pub fn descend_apart(
     step: (f64, NonNegative),
 ) -> Displacement {
     assert_eq!(z.len(), weights.len(), "one weight a direction");
-    let mut update = decay(oracle, step);
+    let mut update = decay(oracle, oracle.trainable(), step);
     for (set, weight) in z.iter().zip(weights) {
         let coefficient = |id: ParamId| {
             let rate = if is_matrix(&oracle.params()[id]) { rates.matrices } else { rates.vectors };
