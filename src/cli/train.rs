@@ -118,6 +118,7 @@ fn lines(plan: &Plan) -> Vec<String> {
         0 => String::new(),
         bytes => format!(", {} MB for what the optimizer remembers", megabytes(bytes)),
     };
+    let passes = if *evaluations == 1 { "pass" } else { "passes" };
     vec![
         format!("examples   {}{cut}", examples.join(", ")),
         format!("trained    {trained_parameters} of {parameters} parameters"),
@@ -128,7 +129,7 @@ fn lines(plan: &Plan) -> Vec<String> {
             megabytes(plan.disk_bytes)
         ),
         format!(
-            "steps      {steps}, each {evaluations} forward passes over {tokens} tokens in all, {seconds:.2} s: {}",
+            "steps      {steps}, each {evaluations} forward {passes} over {tokens} tokens in all, {seconds:.2} s: {}",
             duration(seconds * *steps as f64)
         ),
     ]

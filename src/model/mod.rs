@@ -3,8 +3,8 @@
 //! *What it is.* [`ArchSpec`] says what a model computes; a family (one file of `families`) reads it from
 //! `config.json` and names the tensors; [`Parts`] is the model's parameters in the order of its forward pass;
 //! [`Model`] joins them with weights; [`Model::forward`] evaluates a ragged batch under several displacements at once,
-//! [`Model::tangent`] at θ with its derivatives along several directions; [`Gradients`] are those of any of its parameters, [`Model::work`] what they cost.
-//! [`Model::adapt`] gives it low-rank adapters.
+//! [`Model::tangent`] at θ with its derivatives along several directions; [`Gradients`] are those of any of its
+//! parameters, [`Model::work`] what they cost. [`Model::adapt`] gives it low-rank adapters.
 //!
 //! *What it is not.* No losses (`objective`), no text, no training.
 //!

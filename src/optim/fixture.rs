@@ -181,3 +181,21 @@ pub(super) fn assert_applies_what_it_measured(name: &str, options: &str, steps: 
         assert!(fall > 10.0 * bound, "step {step} is too small to tell");
     }
 }
+
+/// Asserts that an optimizer's step `failing`, of two more that follow it, leaves nothing behind if its loss is not finite:
+/// the run ends where one without that step does.
+#[track_caller]
+pub(super) fn fails_without_a_trace(name: &str, options: &str, failing: u64) {
+    let values = |fails: bool| {
+        let world = linear(&[&[6, 5]]).world;
+        let mut world = if fails { world.failing([failing], f64::NAN) } else { world };
+        let mut optimizer = build(name, options);
+        run(&mut *optimizer, &mut world, 3, 0..failing);
+        if fails {
+            run(&mut *optimizer, &mut world, 3, failing..failing + 1);
+        }
+        run(&mut *optimizer, &mut world, 3, failing + 1..failing + 3);
+        world.values().to_vec()
+    };
+    assert_eq!(values(true), values(false), "{name}");
+}

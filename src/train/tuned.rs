@@ -123,10 +123,12 @@ impl Oracle for Tuned {
         let update = std::slice::from_ref(update);
         let (mut sum, mut values) = (Change::default(), 0);
         for &id in &self.trainable {
-            let param = self.model.store().params()[id].clone();
+            let param = &self.model.store().params()[id];
             values += param.elements();
-            let moves = Moves::of(update, id, &param);
-            if !moves.is_empty() {
+            // In place a step commits once a parameter: the others cost no more than a look.
+            if update[0].moves(id) {
+                let param = param.clone();
+                let moves = Moves::of(update, id, &param);
                 let update = moves.update(&self.cx);
                 let change =
                     self.model.store_mut().update_rows(id, self.cx.isa, self.rounding, update).map_err(failed)?;

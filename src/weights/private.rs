@@ -159,7 +159,7 @@ fn update<T: Copy + Into<f32> + Send>(
 }
 
 /// Keeps the new values of a row in the place of the old. An operation, so that the compiler has the instruction set's
-/// vectors for its plain loops: with the baseline's they took longer than all else of an update.
+/// vectors for its plain loops, and draws come sixteen at a time.
 struct Keep<'a, T, R> {
     new: &'a mut [f32],
     values: &'a mut [T],

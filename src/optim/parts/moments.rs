@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::{
     direction::{Direction, DirectionSet, Displacement, Moves, Param, ParamId, RowFn},
     kernels::Context,
+    noise::PANEL_ROWS,
     optim::{Oracle, Space, StateVisitor},
 };
 
@@ -49,9 +50,9 @@ impl Mean {
         let moves = Moves::of(std::slice::from_ref(estimate), id, param);
         let add = moves.update(cx);
         let values = values(&mut self.values, param.name(), param.elements());
-        values.par_chunks_exact_mut(param.cols()).enumerate().for_each(|(row, values)| {
+        values.par_chunks_mut(PANEL_ROWS * param.cols()).enumerate().for_each(|(block, values)| {
             values.iter_mut().for_each(|value| *value *= beta);
-            add(row, values);
+            add(block * PANEL_ROWS, values);
         });
         Arc::clone(&self.values[param.name()])
     }
@@ -121,12 +122,13 @@ impl Moments {
         let (name, cols, elements) = (param.name(), param.cols(), param.elements());
         let moves = Moves::of(std::slice::from_ref(estimate), id, param);
         let add = moves.update(cx);
-        let means = values(&mut self.mean, name, elements).par_chunks_exact_mut(cols);
-        let squares = values(&mut self.square, name, elements).par_chunks_exact_mut(cols);
-        let row_of_zeros = || vec![0.0; cols];
-        means.zip(squares).enumerate().for_each_init(row_of_zeros, |estimate, (row, (means, squares))| {
+        let means = values(&mut self.mean, name, elements).par_chunks_mut(PANEL_ROWS * cols);
+        let squares = values(&mut self.square, name, elements).par_chunks_mut(PANEL_ROWS * cols);
+        let rows_of_zeros = || vec![0.0; PANEL_ROWS * cols];
+        means.zip(squares).enumerate().for_each_init(rows_of_zeros, |estimate, (block, (means, squares))| {
+            let estimate = &mut estimate[..means.len()];
             estimate.fill(0.0);
-            add(row, estimate);
+            add(block * PANEL_ROWS, estimate);
             for ((mean, square), g) in means.iter_mut().zip(squares).zip(&*estimate) {
                 *mean = keep_mean * *mean + take_mean * g;
                 *square = keep_square * *square + take_square * (g * g);

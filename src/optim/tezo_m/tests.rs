@@ -1,7 +1,9 @@
 //! r numbers carry the whole mean.
 
 use super::*;
-use crate::optim::fixture::{build, dot, first, linear, product, run, transposed, updates, wide};
+use crate::optim::fixture::{
+    build, dot, fails_without_a_trace, first, linear, product, run, transposed, updates, wide,
+};
 
 #[test]
 fn a_few_numbers_carry_the_mean_of_whole_estimates() {
@@ -57,16 +59,5 @@ fn without_momentum_it_is_tezo_up_to_the_rounding_of_its_coordinates() {
 
 #[test]
 fn a_loss_that_is_not_finite_leaves_the_mean_and_its_window_as_they_were() {
-    let values = |fails: bool| {
-        let world = linear(&[&[6, 5]]).world;
-        let mut world = if fails { world.failing([4], f64::NAN) } else { world };
-        let mut optimizer = build("tezo_m", "lr = 1\nrefresh_interval = 4\nmomentum = 0.5\nrank = 2");
-        run(&mut *optimizer, &mut world, 3, 0..4);
-        if fails {
-            run(&mut *optimizer, &mut world, 3, 4..5);
-        }
-        run(&mut *optimizer, &mut world, 3, 5..7);
-        world.values().to_vec()
-    };
-    assert_eq!(values(true), values(false));
+    fails_without_a_trace("tezo_m", "lr = 1\nrefresh_interval = 4\nmomentum = 0.5\nrank = 2", 4);
 }

@@ -31,9 +31,19 @@ fn train(name: &str, objective: Objective, isa: Isa, steps: u64, lr: f64) -> (Ve
 }
 
 fn train_by(estimator: &str, name: &str, objective: Objective, isa: Isa, steps: u64, lr: f64) -> (Vec<f64>, Vec<f32>) {
-    let options = [("lr", lr.into()), ("queries", 4.into()), ("estimator", estimator.into())];
-    let options = toml::Table::from_iter(options.map(|(name, value)| (name.to_owned(), value)));
-    let mut optimizer = optim::find("mezo").and_then(|entry| entry.build(&options)).expect("an optimizer");
+    let options = format!("lr = {lr:e}\nqueries = 4\nestimator = {estimator:?}");
+    descend(("mezo", &options), (name, objective), steps, isa)
+}
+
+/// Trains a golden model by an optimizer with these options, and answers the loss of every step and all weights.
+fn descend(
+    (optimizer, options): (&str, &str),
+    (name, objective): (&str, Objective),
+    steps: u64,
+    isa: Isa,
+) -> (Vec<f64>, Vec<f32>) {
+    let options = options.parse().expect("TOML");
+    let mut optimizer = optim::find(optimizer).and_then(|entry| entry.build(&options)).expect("an optimizer");
     let mut oracle = oracle(name, objective, Criterion::Loss, isa);
     let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
     let losses = (0..steps).map(step).collect();
@@ -43,6 +53,11 @@ fn train_by(estimator: &str, name: &str, objective: Objective, isa: Isa, steps: 
         (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols()))
     });
     (losses, values.collect())
+}
+
+/// What the golden models of label words have.
+fn label_words() -> (&'static str, Objective) {
+    (checkpoints(Objective::LabelWords)[0], Objective::LabelWords)
 }
 
 #[test]
@@ -59,22 +74,6 @@ fn mezo_lowers_every_loss_of_a_model() {
     }
 }
 
-/// Trains the golden model of label words by `optimizer` and answers the loss of every step and all weights.
-fn descend(optimizer: &str, options: &str, steps: u64, isa: Isa) -> (Vec<f64>, Vec<f32>) {
-    let objective = Objective::LabelWords;
-    let table = options.parse().expect("TOML");
-    let mut optimizer = optim::find(optimizer).and_then(|entry| entry.build(&table)).expect("an optimizer");
-    let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, isa);
-    let step = |step| optimizer.step(&mut oracle, Clock { seed: 3, step, steps }).expect("a step").loss;
-    let losses = (0..steps).map(step).collect();
-    let store = oracle.tuned().model().store();
-    let values = store.params().iter().flat_map(|(id, param)| {
-        let weight = store.weight(id);
-        (0..param.elements()).map(move |at| weight.at(at / param.cols(), at % param.cols()))
-    });
-    (losses, values.collect())
-}
-
 #[test]
 fn gradients_lower_the_loss_of_a_model_alone_and_beside_differences() {
     for (name, options) in [
@@ -86,9 +85,9 @@ fn gradients_lower_the_loss_of_a_model_alone_and_beside_differences() {
         ("elastic_zo", "lr = 0.1\nzo_lr_ratio = 1e-2\nfirst_order_layers = 2"),
         ("addax", "lr = 0.1"),
     ] {
-        let (losses, weights) = descend(name, options, 20, Isa::fastest());
+        let (losses, weights) = descend((name, options), label_words(), 20, Isa::fastest());
         let end = |losses: &[f64]| losses[16..].iter().sum::<f64>();
-        let (stays, start) = descend("sgd", "lr = 0", 20, Isa::fastest());
+        let (stays, start) = descend(("sgd", "lr = 0"), label_words(), 20, Isa::fastest());
         // Addax draws two batches a step, its losses are those of others; they have the same examples every few steps.
         assert!(end(&losses) < end(&stays), "{name}: {losses:?}, without steps {stays:?}");
         let moved = weights.iter().zip(&start).filter(|(found, start)| found != start).count();
@@ -99,7 +98,7 @@ fn gradients_lower_the_loss_of_a_model_alone_and_beside_differences() {
 
 #[test]
 fn what_is_selected_and_what_comes_of_it_is_the_same_on_every_machine() {
-    let run = |isa| descend("hi_zfo", "lr = 1e-3\nreselect_every = 2", 3, isa);
+    let run = |isa| descend(("hi_zfo", "lr = 1e-3\nreselect_every = 2"), label_words(), 3, isa);
     let (losses, weights) = run(Isa::fastest());
     for isa in Isa::available() {
         for threads in [1, 3] {
