@@ -41,7 +41,7 @@ pub struct Flags(u8);
 impl Flags {
     /// No flag.
     pub const NONE: Flags = Flags(0);
-    /// A loss was infinite or NaN: the step committed nothing.
+    /// A loss or gradient was infinite or NaN: the step committed nothing or, in place, not all of its update.
     pub const NONFINITE: Flags = Flags(1);
     /// The step is of first order, or has a part that is: scalars do not make it again.
     pub const FIRST_ORDER: Flags = Flags(2);
