@@ -1,19 +1,21 @@
-//! Steps of `MeZO` beside those of the published code in `PyTorch`, on the same weights, tokens and threads.
+//! Steps of `MeZO` beside those of the published code in `PyTorch`, and of `AdamW` beside `torch.optim`'s, on the same weights,
+//! tokens and threads.
 //!
 //! `ZOFO_PYTHON=python3 ZOFO_SMOLLM2=DIR ZOFO_SST2=train.jsonl cargo bench --bench pytorch`, with a Python that has
 //! `torch` and `transformers` and an f32 checkpoint; without them it says so. `RAYON_NUM_THREADS` sets the threads of both.
 //!
 //! The two take turns, step by step, with a pause before each so that threads of the other have stopped waiting; what is
 //! quoted is the median of the ratios of one turn. The jobs: (a) the mean loss of every token of 16 × 64 tokens; (b) that
-//! of the last two tokens of each sequence; (c) consecutive batches of 16 sentences of SST-2 with two candidates each.
+//! of the last two tokens of each sequence; (c) consecutive batches of 16 sentences of SST-2 with two candidates each;
+//! (d) `AdamW` of all parameters on the loss of (a), (e) the same where each tensor moves as soon as its gradient is there.
 
 mod shape;
+#[path = "shape/torch.rs"]
+mod torch;
 
 use std::{
     env,
-    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -26,14 +28,15 @@ use zofo::{
     model::Model,
     noise::{Law, NoiseKey, Role},
     objective::{Criterion, Examples, Labelled, Minimised, losses},
-    optim::{Oracle, Space},
+    optim::{Clock, Oracle, Space, find},
     simd::Isa,
-    task::{Encoded, Encoder, Style, Task, read_rows},
+    task::{Encoded, Encoder, Example, Input, Objective, Place, Sequence, Style, Task, read_rows},
     text::Tokenizer,
-    train::Tuned,
+    train::{LiveOracle, Tuned},
 };
 
 use shape::{LENGTH, SEQUENCES, median};
+use torch::{Step, Torch};
 
 /// Turns of a job whose batch is always the same.
 const TURNS: usize = 9;
@@ -43,64 +46,6 @@ const BATCH_SIZE: usize = 16;
 const EPSILON: f32 = 1e-3;
 /// OpenMP's threads spin for 0.2 s after a parallel region, unless told otherwise.
 const PAUSE: Duration = Duration::from_millis(300);
-
-/// What a step took, and the mean of its two losses.
-struct Step {
-    seconds: f64,
-    loss: f64,
-}
-
-/// The other side.
-struct Torch {
-    child: Child,
-    jobs: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    version: String,
-}
-
-impl Torch {
-    fn start(python: &Path, checkpoint: &Path) -> Torch {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/mezo.py");
-        let threads = rayon::current_num_threads().to_string();
-        let mut command = Command::new(python);
-        command.arg(script).arg(checkpoint).arg(&threads).env("OMP_NUM_THREADS", &threads);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python");
-        let jobs = child.stdin.take().expect("a pipe");
-        let answers = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut torch = Torch { child, jobs, answers, version: String::new() };
-        torch.version = torch.answer();
-        torch
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("an answer");
-        line.trim().to_owned()
-    }
-
-    fn step(&mut self, job: &str) -> Step {
-        writeln!(self.jobs, "{job}").expect("Python listens");
-        let answer = self.answer();
-        let numbers: Vec<f64> = answer.split(' ').filter_map(|number| number.parse().ok()).collect();
-        let [seconds, loss] = numbers[..] else { panic!("expected seconds and a loss, Python answered {answer:?}") };
-        Step { seconds, loss }
-    }
-
-    /// The most memory it has had, in bytes.
-    fn peak(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) << 10
-    }
-}
-
-impl Drop for Torch {
-    fn drop(&mut self) {
-        // It ends by itself at the end of its input; nothing is lost if it is ended sooner.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// One step of zofo: both sides of a pair in one pass, and the update.
 fn step(tuned: &mut Tuned, seed: u64, mean: impl Fn(&Model, &Context, &[Displacement]) -> Vec<f64>) -> Step {
@@ -164,6 +109,46 @@ fn sentences(checkpoint: &Path, data: &Path, model: &Model) -> Sentences {
     Sentences { examples, encoded: encoded.into_iter().map(|(_, encoded)| encoded).collect() }
 }
 
+/// The sequences whose tokens from `first` on have a loss, as the other side reads them.
+fn fixed(vocabulary: u32, first: usize) -> String {
+    let scored = vec![[first, LENGTH]; SEQUENCES];
+    json!({ "sequences": shape::ids(vocabulary), "scored": scored, "gold": [] }).to_string()
+}
+
+/// The sequences of (a) as examples of a run.
+fn texts(model: &Model) -> Minimised {
+    let place = |line| Place { path: Path::new("bench").into(), line };
+    let text = |(line, ids)| {
+        let input = Input::Text { text: String::new() };
+        let sequence = Sequence { scored: 1..LENGTH, ids, dropped: 0 };
+        (Example { place: place(line), input }, Encoded::Text(sequence))
+    };
+    let ids = shape::ids(model.spec().vocab_size as u32);
+    let encoded: Vec<_> = ids.into_iter().enumerate().map(text).collect();
+    let examples = Examples::new(model.spec(), Objective::LanguageModel, None, &encoded).expect("examples");
+    examples.minimising(Criterion::Loss).expect("a loss")
+}
+
+/// (d) and (e): one step at a time of the optimizer that a run file names. So small a rate leaves the loss as it is.
+fn adamw(torch: &mut Torch, mut tuned: Tuned, job: &str) {
+    for (name, options) in [("(d) `AdamW`", ""), ("(e) `AdamW`, in place", "in_place = true\n")] {
+        tuned.return_to_base().expect("the checkpoint");
+        let texts = texts(tuned.model());
+        let mut oracle = LiveOracle::new(tuned, texts, (SEQUENCES, 0), u64::MAX);
+        let options = format!("{options}lr = 1e-9").parse().expect("TOML");
+        let mut optimizer = find("adamw").and_then(|entry| entry.build(&options)).expect("options");
+        let mut step = |step| {
+            let begin = Instant::now();
+            let clock = Clock { seed: 0, step, steps: TURNS as u64 + 1 };
+            let loss = optimizer.step(&mut oracle, clock).expect("a step").loss;
+            Step { seconds: begin.elapsed().as_secs_f64(), loss }
+        };
+        let turns: Vec<_> = (0..=TURNS as u64).map(|number| turn(torch, job, || step(number))).collect();
+        report(name, &turns[1..]);
+        tuned = oracle.into_tuned();
+    }
+}
+
 /// The candidates of some sentences, as the other side reads them.
 fn candidates(encoded: &[Encoded]) -> String {
     let (mut tokens, mut scored, mut golds) = (Vec::new(), Vec::new(), Vec::new());
@@ -190,18 +175,18 @@ fn main() {
     let sentences = sentences(&checkpoint, &data, &model);
     let trainable: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
     let mut tuned = Tuned::new(model, Context::new(isa), trainable);
-    let mut torch = Torch::start(&python, &checkpoint);
+    let mut torch = Torch::start(&python, &checkpoint, "mezo");
     println!("{isa}, {} threads, torch {}\n", rayon::current_num_threads(), torch.version);
     println!("| job | turns | zofo | PyTorch | zofo / PyTorch | of the sums |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
 
-    let batch = shape::batch(tuned.model().spec().vocab_size as u32);
+    let vocabulary = tuned.model().spec().vocab_size as u32;
+    let batch = shape::batch(vocabulary);
     for (name, first) in [("(a) every token", 1), ("(b) the last two tokens", LENGTH - 2)] {
         let label = |at: usize| batch.ids()[at];
         let labels: Vec<_> = (0..batch.tokens()).map(|at| Some(label(at)).filter(|_| at % LENGTH >= first)).collect();
         let labelled = Labelled::of(tuned.model().spec(), &batch, &labels).expect("labels");
-        let ids = shape::ids(tuned.model().spec().vocab_size as u32);
-        let job = json!({ "sequences": ids, "scored": vec![[first, LENGTH]; SEQUENCES], "gold": [] }).to_string();
+        let job = fixed(vocabulary, first);
         let mut ours = |seed| {
             step(&mut tuned, seed, |model, cx, lanes| {
                 let sums = losses(model, cx, &batch, &labelled, lanes).expect("losses");
@@ -229,5 +214,9 @@ fn main() {
         })
         .collect();
     report("(c) SST-2, two candidates", &turns);
-    println!("\nPeak of the other process: {} MB.", torch.peak() >> 20);
+    let mezo = torch.peak();
+    drop(torch);
+    let mut torch = Torch::start(&python, &checkpoint, "adamw");
+    adamw(&mut torch, tuned, &fixed(vocabulary, 1));
+    println!("\nPeak of the other process: {} MB by MeZO, {} MB by AdamW.", mezo >> 20, torch.peak() >> 20);
 }
