@@ -22,6 +22,7 @@ use zofo::{
     optim::{Oracle, Space},
     simd::Isa,
     train::{Resident, Tuned},
+    weights::Precision,
 };
 
 use shape::{LENGTH, SEQUENCES, median};
@@ -52,7 +53,8 @@ fn main() {
     let model = env::var_os("ZOFO_BENCH_MODEL")
         .map_or_else(random::model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
     let trainable: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
-    let mut tuned = Tuned::new(model, cx.clone(), trainable.clone());
+    let tuned = Tuned::new(model, cx.clone(), trainable.clone());
+    let mut tuned = tuned.with_precision(Precision::F32, 0).expect("private copies");
 
     let batch = shape::batch(tuned.model().spec().vocab_size as u32);
     let every: Vec<Option<u32>> = batch.ids().iter().map(|&id| Some(id)).collect();

@@ -1,4 +1,4 @@
-//! `zofo inspect`: what a model directory holds, without computing anything.
+//! `zofo inspect`: what a model directory holds, or a finished run, without computing anything.
 
 use std::{
     collections::BTreeMap,
@@ -8,17 +8,18 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{Exit, Failure, console::Console};
+use super::{Exit, Failure, console::Console, report};
 use crate::{
     kernels::Mask,
     model::{ArchSpec, Model, NormKind, NormPlacement, Positions},
+    train::Layout,
     weights::Tensor,
 };
 
 /// What `zofo inspect` takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Hugging Face model directory
+    /// Hugging Face model directory, or the directory of a finished run
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Also list every tensor
@@ -63,6 +64,10 @@ struct TensorFacts<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure> {
+    if let Some(report) = Layout::of(&arguments.path).read_report()? {
+        console.result(&report, &report::text(&report))?;
+        return Ok(Exit::Ok);
+    }
     let model = Model::open(&arguments.path)?;
     let store = model.store();
     let checkpoint = store.checkpoint().expect("an opened model has files");

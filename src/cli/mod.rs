@@ -17,6 +17,7 @@ mod inspect;
 mod list;
 mod load;
 mod replay;
+mod report;
 mod threads;
 mod train;
 mod verify;

@@ -6,9 +6,9 @@ use std::{
 };
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Exit, Failure, console::Console, load};
+use super::{Exit, Failure, console::Console, load, report};
 use crate::{
     kernels::Context,
     optim::{self, Optimizer},
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
         Outcome::Finished(report) => {
             let output = output.display();
             let next = format!("run        {output}\nnext       zofo export {output} DIRECTORY");
-            console.result(&report, &format!("{}\n{next}", text(&report)))?;
+            console.result(&report, &format!("{}\n{next}", report::text(&report)))?;
             Ok(Exit::Ok)
         }
         Outcome::Interrupted { code, step } => left((code, step), &output, console),
@@ -83,7 +83,8 @@ pub(super) fn fine_tune(file: RunFile, resume: bool, cx: &Context, console: &mut
         let plan = Plan::of(&job, &mut oracle, &mut *rehearsed)?;
         show_plan(console, &plan);
     }
-    let mut progress = Progress { console, steps: job.config.train.steps, shown: Instant::now(), loss: None };
+    let mut progress =
+        Progress { console, steps: job.config.train.steps, shown: Instant::now(), loss: None, first: None };
     let mut tell = |event: Event<'_>| progress.show(&event);
     Ok(Run::open(&job, &dir, &mut oracle, &interrupt, &mut tell)?.finish()?)
 }
@@ -141,7 +142,7 @@ fn show_plan(console: &mut Console, plan: &Plan) {
 }
 
 /// Seconds as people say them.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),
@@ -158,6 +159,9 @@ struct Progress<'c> {
     shown: Instant,
     /// The loss, smoothed over about ten steps.
     loss: Option<f64>,
+    /// The first step that was shown and the run's seconds when it began: what came before, the scores of the base model
+    /// among it, comes once.
+    first: Option<(u64, f64)>,
 }
 
 impl Progress<'_> {
@@ -188,7 +192,8 @@ impl Progress<'_> {
         let loss = self.loss.map_or(metrics.loss, |loss| KEPT * loss + (1.0 - KEPT) * metrics.loss);
         self.loss = Some(loss).filter(|loss| loss.is_finite());
         let StepMetrics { step, seconds, .. } = metrics;
-        let left = metrics.elapsed / *step as f64 * (self.steps - step) as f64;
+        let (first, begun) = *self.first.get_or_insert((*step, metrics.elapsed - seconds));
+        let left = (metrics.elapsed - begun) / (step + 1 - first) as f64 * (self.steps - step) as f64;
         let line = format!(
             "step {step:6} of {}  loss {loss:.4}  {seconds:.2} s a step, at most {} left{}",
             self.steps,
@@ -207,46 +212,4 @@ impl Progress<'_> {
         }
         is_time
     }
-}
-
-/// A report for people.
-pub(super) fn text(report: &Value) -> String {
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    let score = |score: &Value| {
-        format!(
-            "{} {:.4} ({:.4} to {:.4}), loss {:.4}",
-            score["metric"].as_str().unwrap_or_default(),
-            number(&score["value"]),
-            number(&score["ci95"][0]),
-            number(&score["ci95"][1]),
-            number(&score["loss"])
-        )
-    };
-    let mut lines = vec![format!(
-        "steps      {} (stopped by {}), {}",
-        report["steps"],
-        report["stopped"].as_str().unwrap_or_default(),
-        duration(number(&report["seconds"]))
-    )];
-    if let Some(split) = report["split"].as_str() {
-        lines.push(format!("measured   on {split}, 95 % intervals"));
-    }
-    if let Some(majority) = report["majority"].as_f64() {
-        lines.push(format!("majority   {majority:.4}"));
-    }
-    for (name, key) in [("base", "base"), ("best", "best"), ("last", "final")] {
-        if !report[key].is_null() {
-            let step = report[key]["step"].as_u64().map(|step| format!(" after step {step}")).unwrap_or_default();
-            lines.push(format!("{name:10} {}{step}", score(&report[key])));
-        }
-    }
-    let rounding = number(&report["rounding_per_update"]);
-    if rounding > 1.0 {
-        lines.push(format!(
-            "warning    rounding changed the weights {rounding:.1} times as much as updates: \
-             with precision = \"f32\" nothing is rounded"
-        ));
-    }
-    lines.push(format!("weights    {}", report["weights_sha256"].as_str().unwrap_or_default()));
-    lines.join("\n")
 }

@@ -141,6 +141,11 @@ pub trait Optimizer: Send {
     fn needs_gradients(&self) -> bool {
         false
     }
+
+    /// Whether each parameter that may move takes gradients, by name, where the optimizer has chosen which do.
+    fn partition(&self) -> Option<BTreeMap<String, bool>> {
+        None
+    }
 }
 
 /// Is shown the state of an optimizer, and may replace it. Names are unique within an optimizer.

@@ -1,6 +1,6 @@
 //! Steps whose loss is not finite: any optimizer survives some of them, and none goes on for ever.
 
-use std::num::NonZeroU32;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use super::{Clock, OptimError, Optimizer, Oracle, StateVisitor, StepReport, options::options};
 
@@ -43,5 +43,9 @@ impl Optimizer for Patient {
 
     fn needs_gradients(&self) -> bool {
         self.inner.needs_gradients()
+    }
+
+    fn partition(&self) -> Option<BTreeMap<String, bool>> {
+        self.inner.partition()
     }
 }

@@ -34,7 +34,7 @@ pub use error::{DefinitionProblem, EncodeProblem, RowProblem, TaskError};
 pub use example::{Example, Input};
 pub use format::Format;
 pub use judge::{Judge, Written};
-pub use metric::{Metric, Tally, exact_match, f1};
+pub use metric::{Metric, Tally, exact_match, f1, final_number, rouge_1, rouge_l};
 pub use reader::{DataDirectory, FieldKind, Place, ReadError, Row, Text, read_rows, read_texts};
 pub use sampling::{Batches, Subsets, TooFewExamples};
 pub use template::MAX_STEPS;

@@ -1,36 +1,73 @@
-//! Scratch memory aligned to a cache line.
+//! Memory aligned to a cache line, in huge pages where it is large.
 
-/// A type that scratch memory may hold: any bit pattern is a value.
+use std::{
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
+
+use half::{bf16, f16};
+use memmap2::MmapMut;
+
+/// A type that such memory may hold: any bit pattern is a value.
 pub trait Element: bytemuck::Pod + Send + Sync {}
 
 impl Element for f32 {}
 impl Element for u32 {}
 impl Element for f64 {}
+impl Element for bf16 {}
+impl Element for f16 {}
 
 /// 64 bytes, aligned to 64: one AVX-512 register, one cache line.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 struct Line([u32; 16]);
 
+/// Bytes of a huge page on x86-64, and on AArch64 with pages of 4 KiB.
+const HUGE_PAGE: usize = 2 << 20;
+
+enum Memory {
+    Lines(Vec<Line>),
+    Pages(MmapMut),
+}
+
+impl Memory {
+    /// At least so many zeros.
+    fn zeroed(bytes: usize) -> Memory {
+        let pages = if bytes < HUGE_PAGE { None } else { huge_pages(bytes) };
+        pages.map_or_else(|| Memory::Lines(vec![bytemuck::Zeroable::zeroed(); bytes.div_ceil(64)]), Memory::Pages)
+    }
+}
+
+/// Zeros from the system itself, because a forward pass in pages of 4 KiB loses a tenth of its time to the look-up of
+/// addresses (docs/performance.md). Linux has larger ones for those who ask, in mappings of a multiple of their size; what
+/// lies behind the last whole one stays in small pages, so that no more memory is taken than is used.
+fn huge_pages(bytes: usize) -> Option<MmapMut> {
+    let map = MmapMut::map_anon(bytes.checked_next_multiple_of(HUGE_PAGE)?).ok()?;
+    #[cfg(target_os = "linux")]
+    // Advice that is not taken leaves small pages.
+    let _ = map.advise_range(memmap2::Advice::HugePage, 0, bytes - bytes % HUGE_PAGE);
+    Some(map)
+}
+
 /// A growable block of zero-initialised memory aligned to 64 bytes.
-#[derive(Default)]
 pub struct AlignedBuffer {
-    lines: Vec<Line>,
+    memory: Memory,
 }
 
 impl AlignedBuffer {
     /// Makes room for `len` elements of `T`; contents after a call are unspecified but initialised.
     pub fn ensure<T: Element>(&mut self, len: usize) {
-        let lines = len.checked_mul(size_of::<T>()).expect("scratch size overflows").div_ceil(size_of::<Line>());
-        if self.lines.len() < lines {
+        let bytes = len.checked_mul(size_of::<T>()).expect("scratch size overflows");
+        if self.capacity_bytes() < bytes {
             // A fresh zeroed allocation: growing in place would copy what nobody reads.
-            self.lines = vec![bytemuck::Zeroable::zeroed(); lines];
+            self.memory = Memory::zeroed(bytes);
         }
     }
 
     /// Bytes held.
     pub fn capacity_bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
+        self.bytes().len()
     }
 
     /// The first `len` elements.
@@ -38,7 +75,7 @@ impl AlignedBuffer {
     /// # Panics
     /// If fewer were ensured.
     pub fn slice<T: Element>(&self, len: usize) -> &[T] {
-        &bytemuck::cast_slice(&self.lines)[..len]
+        bytemuck::cast_slice(&self.bytes()[..len * size_of::<T>()])
     }
 
     /// The first `len` elements, writable.
@@ -46,13 +83,78 @@ impl AlignedBuffer {
     /// # Panics
     /// If fewer were ensured.
     pub fn slice_mut<T: Element>(&mut self, len: usize) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..len]
+        let bytes = match &mut self.memory {
+            Memory::Lines(lines) => bytemuck::cast_slice_mut(lines),
+            Memory::Pages(map) => &mut map[..],
+        };
+        bytemuck::cast_slice_mut(&mut bytes[..len * size_of::<T>()])
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Lines(lines) => bytemuck::cast_slice(lines),
+            Memory::Pages(map) => map,
+        }
     }
 }
 
-impl std::fmt::Debug for AlignedBuffer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Default for AlignedBuffer {
+    fn default() -> Self {
+        AlignedBuffer { memory: Memory::Lines(Vec::new()) }
+    }
+}
+
+impl fmt::Debug for AlignedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AlignedBuffer").field("bytes", &self.capacity_bytes()).finish()
+    }
+}
+
+/// So many values in memory of their own, aligned to 64 bytes.
+#[derive(Debug)]
+pub struct Block<T> {
+    buffer: AlignedBuffer,
+    len: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> Block<T> {
+    /// `len` zeros.
+    pub fn zeroed(len: usize) -> Block<T> {
+        Block::within(AlignedBuffer::default(), len)
+    }
+
+    /// `len` elements in `buffer`, which grows if it has to; contents are unspecified but initialised.
+    pub(super) fn within(mut buffer: AlignedBuffer, len: usize) -> Block<T> {
+        buffer.ensure::<T>(len);
+        Block { buffer, len, element: PhantomData }
+    }
+
+    /// The memory, to be used for something else; what stays here has no elements.
+    pub(super) fn take_buffer(&mut self) -> AlignedBuffer {
+        self.len = 0;
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+impl<T: Element> From<&[T]> for Block<T> {
+    fn from(values: &[T]) -> Self {
+        let mut block = Block::zeroed(values.len());
+        block.copy_from_slice(values);
+        block
+    }
+}
+
+impl<T: Element> Deref for Block<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        self.buffer.slice(self.len)
+    }
+}
+
+impl<T: Element> DerefMut for Block<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.buffer.slice_mut(self.len)
     }
 }
 
@@ -61,12 +163,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_starts_at_a_cache_line() {
-        let mut buffer = AlignedBuffer::default();
-        for len in [0, 1, 15, 16, 17, 1000] {
+    fn memory_is_zero_and_starts_at_a_cache_line_whatever_its_size() {
+        for len in [0, 1, 15, 16, 17, 1000, HUGE_PAGE / 4 - 1, HUGE_PAGE / 4, HUGE_PAGE / 4 + 1, HUGE_PAGE] {
+            let mut buffer = AlignedBuffer::default();
             buffer.ensure::<f32>(len);
+            assert!(buffer.capacity_bytes() >= 4 * len);
             let slice = buffer.slice_mut::<f32>(len);
             assert_eq!((slice.len(), slice.as_ptr() as usize % 64), (len, 0));
+            assert!(slice.iter().all(|value| value.to_bits() == 0));
+            slice.fill(1.0);
         }
+    }
+
+    #[test]
+    fn a_block_holds_what_it_was_made_of() {
+        let values: Vec<u32> = (0..HUGE_PAGE as u32 / 4 + 3).collect();
+        let mut block = Block::from(&values[..]);
+        assert_eq!(block[..], values);
+        assert!(Block::<bf16>::zeroed(7).iter().all(|value| *value == bf16::ZERO));
+        assert!(block.take_buffer().capacity_bytes() >= 4 * values.len() && block.is_empty());
     }
 }

@@ -1,8 +1,7 @@
-//! Storage types, shapes, views and scratch memory: what the kernels read and write.
+//! Storage types, shapes, views and memory: what the kernels read and write.
 //!
 //! *What it is not.* A tensor type with operations: mathematics lives in `kernels` and `linalg`.
-//! All matrices are row-major. *What must stay true*: nothing here owns model weights; views borrow,
-//! buffers are scratch.
+//! All matrices are row-major. *What must stay true*: views borrow; memory knows neither shapes nor names.
 
 mod buffer;
 mod dtype;
@@ -10,7 +9,7 @@ mod sequences;
 mod view;
 mod workspace;
 
-pub use buffer::{AlignedBuffer, Element};
+pub use buffer::{AlignedBuffer, Block, Element};
 pub use dtype::DType;
 pub use sequences::Sequences;
 pub use view::{MatMut, MatRef, WeightRef};

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{AlignedBuffer, Element};
+use super::{AlignedBuffer, Block, Element};
 
 /// A pool of scratch buffers: kernels borrow, dropping returns. A steady state allocates nothing.
 #[derive(Debug, Default)]
@@ -24,10 +24,9 @@ impl Workspace {
         let fitting =
             (0..idle.len()).filter(|&i| idle[i].capacity_bytes() >= bytes).min_by_key(|&i| idle[i].capacity_bytes());
         let best = fitting.or_else(|| (0..idle.len()).max_by_key(|&i| idle[i].capacity_bytes()));
-        let mut buffer = best.map_or_else(AlignedBuffer::default, |i| idle.swap_remove(i));
+        let buffer = best.map_or_else(AlignedBuffer::default, |i| idle.swap_remove(i));
         drop(idle);
-        buffer.ensure::<T>(len);
-        Scratch { pool: self, buffer, len, element: std::marker::PhantomData }
+        Scratch { pool: self, block: Block::within(buffer, len) }
     }
 
     /// Bytes held by idle buffers.
@@ -41,27 +40,25 @@ impl Workspace {
 #[derive(Debug)]
 pub struct Scratch<'w, T: Element> {
     pool: &'w Workspace,
-    buffer: AlignedBuffer,
-    len: usize,
-    element: std::marker::PhantomData<T>,
+    block: Block<T>,
 }
 
 impl<T: Element> std::ops::Deref for Scratch<'_, T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        self.buffer.slice(self.len)
+        &self.block
     }
 }
 
 impl<T: Element> std::ops::DerefMut for Scratch<'_, T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        self.buffer.slice_mut(self.len)
+        &mut self.block
     }
 }
 
 impl<T: Element> Drop for Scratch<'_, T> {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
+        let buffer = self.block.take_buffer();
         self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }

@@ -38,7 +38,7 @@ pub use memory::Resident;
 pub use metrics::{Metrics, StepMetrics};
 pub use plan::Plan;
 pub use replay::{Replayed, Which};
-pub use report::{Best, Report};
+pub use report::{Best, Partition, Report};
 pub use run::{Event, Outcome, Run, finished};
 pub use run_dir::{Layout, RunDir, replace_file};
 pub use scope::trainable;

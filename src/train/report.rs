@@ -1,5 +1,7 @@
 //! The result of a run: what `zofo train` prints at its end and keeps as `report.json`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Score;
@@ -33,6 +35,9 @@ pub struct Report {
     /// How much more rounding changed the weights than updates did, root mean squares over steps; 0 where they are stored
     /// exactly. Above 1 a run walks at random more than it learns.
     pub rounding_per_update: f64,
+    /// What the last step took gradients of, where the optimizer chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Partition>,
     /// The size of the journal.
     pub journal_bytes: u64,
     /// The digest of the last step's tuned tensors.
@@ -49,4 +54,22 @@ pub struct Best {
     pub score: Score,
     /// The digest of the tuned tensors.
     pub weights_sha256: String,
+}
+
+/// The parameters that may move, by how.
+#[derive(Clone, Debug, Serialize)]
+pub struct Partition {
+    /// The names of those that take gradients.
+    pub gradients: Vec<String>,
+    /// The names of all others.
+    pub others: Vec<String>,
+}
+
+impl Partition {
+    /// Of whether each parameter takes gradients.
+    pub(super) fn of(by_name: BTreeMap<String, bool>) -> Partition {
+        let (gradients, others): (Vec<_>, Vec<_>) = by_name.into_iter().partition(|(_, takes)| *takes);
+        let names = |side: Vec<(String, bool)>| side.into_iter().map(|(name, _)| name).collect();
+        Partition { gradients: names(gradients), others: names(others) }
+    }
 }

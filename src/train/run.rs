@@ -12,7 +12,8 @@ pub use resume::finished;
 use std::time::Instant;
 
 use super::{
-    Best, Exam, Interrupt, Job, LiveOracle, Mark, Metrics, Report, RunDir, Score, Selection, StepMetrics, TrainError,
+    Best, Exam, Interrupt, Job, LiveOracle, Mark, Metrics, Partition, Report, RunDir, Score, Selection, StepMetrics,
+    TrainError,
     memory::Resident,
     replace_file,
     replay::{self, World},
@@ -282,6 +283,7 @@ impl<'r> Run<'r> {
             tuned::hex(&tuned::digest(tuned.model().store(), tuned.trainable()))
         };
         let weights_sha256 = digest(&self);
+        let partition = self.optimizer.partition().map(Partition::of);
         let job = self.job;
         let (mut last, mut best) = (None, None);
         if let Some((split, exam)) = job.split() {
@@ -320,6 +322,7 @@ impl<'r> Run<'r> {
             seconds: self.elapsed(),
             peak_rss_bytes: Resident::measure().peak,
             rounding_per_update: self.metrics.rounding_per_update(),
+            partition,
             journal_bytes: self.journal.bytes(),
             weights_sha256,
         };

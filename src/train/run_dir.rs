@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
+    io::{self, Read, Seek, Write},
     ops::Deref,
     path::{Path, PathBuf},
 };
@@ -117,6 +117,17 @@ impl Layout {
     /// The result, once there is one.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.json")
+    }
+    /// What the result says, once there is one.
+    ///
+    /// # Errors
+    /// [`TrainError::Read`].
+    pub fn read_report(&self) -> Result<Option<serde_json::Value>, TrainError> {
+        match fs::read(self.report()) {
+            Ok(report) => Ok(serde_json::from_slice(&report).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(TrainError::Read { path: self.report(), source }),
+        }
     }
     /// The weights after the last step that was kept.
     pub fn last(&self) -> PathBuf {

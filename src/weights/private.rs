@@ -10,7 +10,7 @@ use super::rounding;
 use crate::{
     noise::{PANEL_ROWS, TensorNoise},
     simd::{Isa, Simd, SimdOp, VIRTUAL_LANES},
-    tensor::{DType, WeightRef},
+    tensor::{Block, DType, WeightRef},
 };
 
 /// What an update did to a parameter: sums over all its values, those of each row by themselves and then a chain over rows.
@@ -34,9 +34,9 @@ pub(super) struct Private {
 
 #[derive(Debug)]
 enum Values {
-    F32(Vec<f32>),
-    Bf16(Vec<bf16>),
-    F16(Vec<f16>),
+    F32(Block<f32>),
+    Bf16(Block<bf16>),
+    F16(Block<f16>),
 }
 
 impl Private {
@@ -44,16 +44,16 @@ impl Private {
     pub(super) fn zeros((rows, cols): (usize, usize), is_vector: bool, kept: DType) -> Private {
         let elements = rows * cols;
         let values = match kept {
-            DType::BF16 if !is_vector => Values::Bf16(vec![bf16::ZERO; elements]),
-            DType::F16 if !is_vector => Values::F16(vec![f16::ZERO; elements]),
-            _ => Values::F32(vec![0.0; elements]),
+            DType::BF16 if !is_vector => Values::Bf16(Block::zeroed(elements)),
+            DType::F16 if !is_vector => Values::F16(Block::zeroed(elements)),
+            _ => Values::F32(Block::zeroed(elements)),
         };
         Private { rows, cols, values, kept }
     }
 
     /// These values, kept as f32.
-    pub(super) fn from_f32((rows, cols): (usize, usize), values: Vec<f32>) -> Private {
-        Private { rows, cols, values: Values::F32(values), kept: DType::F32 }
+    pub(super) fn from_f32((rows, cols): (usize, usize), values: &[f32]) -> Private {
+        Private { rows, cols, values: Values::F32(values.into()), kept: DType::F32 }
     }
 
     /// As a matmul reads it.

@@ -52,8 +52,8 @@ impl Store {
             match *param.shape() {
                 [rows, cols] => drop(tensor.weight(rows, cols)?),
                 ref shape => {
-                    let values = tensor.values(shape)?.into_owned();
-                    private.insert(id, Private::from_f32((1, values.len()), values));
+                    let values = tensor.values(shape)?;
+                    private.insert(id, Private::from_f32((1, values.len()), &values));
                 }
             }
         }
@@ -234,7 +234,7 @@ impl Store {
     fn copy(&self, id: ParamId) -> Result<Private, WeightsError> {
         let param = &self.params[id];
         if let Some(values) = self.initial.get(&id) {
-            return Ok(Private::from_f32((param.rows(), param.cols()), values.to_vec()));
+            return Ok(Private::from_f32((param.rows(), param.cols()), values));
         }
         let tensor = self.mapped().find(param.name()).expect("`open` found every parameter");
         let mut private = self.empty(id);

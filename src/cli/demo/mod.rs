@@ -16,7 +16,7 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Exit, Failure, console::Console, train};
+use super::{Exit, Failure, console::Console, report, train};
 use crate::{
     kernels::Context,
     train::{Outcome, RunFile, TrainError, replace_file},
@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Arguments, cx: &Context, console: &mut Console) ->
         "{}\ndigest     {verdict}\n\n\
          next       zofo export {dir}/run {dir}/tuned\n           \
          zofo evaluate --model {dir}/tuned --task sst2 --data {dir}/valid.jsonl",
-        train::text(&report),
+        report::text(&report),
         dir = dir.display()
     );
     console.result(&report, &text)?;

@@ -45,8 +45,8 @@ impl Criterion {
     /// The one that is 1 - `metric`.
     pub(super) fn of(metric: Metric) -> Option<Criterion> {
         match metric {
-            Metric::Accuracy | Metric::ExactMatch => Some(Criterion::Accuracy),
-            Metric::F1 => Some(Criterion::F1),
+            Metric::Accuracy | Metric::ExactMatch | Metric::FinalNumber => Some(Criterion::Accuracy),
+            Metric::F1 | Metric::Rouge1 | Metric::RougeL => Some(Criterion::F1),
             Metric::Perplexity => None,
         }
     }

@@ -6,6 +6,8 @@
 //! *What must stay true.* θ is never perturbed: both losses, and the gradient of their weighted sum, are of one evaluation of
 //! two displacements. A side that is empty leaves the other's method bit for bit: `AdamW`, or one-sided `MeZO`.
 
+use std::collections::BTreeMap;
+
 use super::{
     descent::{Descent, Named, Rule},
     first_order::descended,
@@ -217,5 +219,9 @@ impl Optimizer for Hybrid {
 
     fn needs_gradients(&self) -> bool {
         true
+    }
+
+    fn partition(&self) -> Option<BTreeMap<String, bool>> {
+        self.partition.by_name()
     }
 }

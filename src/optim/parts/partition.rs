@@ -106,6 +106,12 @@ impl Partition {
         oracle.trainable().iter().partition(|&&id| is_selected(id))
     }
 
+    /// Whether each parameter that may move takes gradients, once that is selected.
+    pub fn by_name(&self) -> Option<BTreeMap<String, bool>> {
+        let of = |(name, mark): (&String, &Arc<[f32]>)| (name.clone(), mark[0] != 0.0);
+        (self.since > 0).then(|| self.selected.iter().map(of).collect())
+    }
+
     /// Shows `visitor` the selection.
     pub fn visit(&mut self, visitor: &mut dyn StateVisitor) {
         visitor.count("selected_since", &mut self.since);

@@ -28,7 +28,7 @@ macro_rules! builtin {
 
 const CAUSAL: &[Builtin] = &builtin!(
     Causal, "causal",
-    "boolq" "cb" "copa" "drop" "multirc" "record" "rte" "squad" "sst2" "sst5" "trec" "wic" "wsc"
+    "boolq" "cb" "copa" "drop" "gsm8k" "multirc" "record" "rte" "squad" "sst2" "sst5" "trec" "wic" "wsc"
 );
 
 const MASKED: &[Builtin] = &builtin!(

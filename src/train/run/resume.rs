@@ -1,6 +1,6 @@
 //! Going on with a run: the last snapshot that fits the journal, then the recorded steps after it.
 
-use std::{fs, io, time::Instant};
+use std::time::Instant;
 
 use super::{Event, Run};
 use crate::{
@@ -25,11 +25,7 @@ pub fn finished(job: &Job, dir: &RunDir) -> Result<Option<serde_json::Value>, Tr
     if !dir.holds_run() || !history(job, dir)?.ended {
         return Ok(None);
     }
-    match fs::read(dir.report()) {
-        Ok(report) => Ok(serde_json::from_slice(&report).ok()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TrainError::Read { path: dir.report(), source }),
-    }
+    dir.read_report()
 }
 
 /// What the journal in `dir` holds, which must be of the run of `job`.

@@ -52,11 +52,13 @@ CAUSAL = {
               lambda r: [f" {r['answers']['text'][0]}\n"]),
     "drop": (lambda r: f"Passage: {r['passage']}\nQuestion: {r['question'].strip()}\nAnswer:",
              lambda r: [f" {r['answers_spans']['spans'][0]}\n"]),
+    "gsm8k": (lambda r: f"Question: {r['question'].strip()}\nAnswer:", lambda r: [f" {r['answer']}\n\n"]),
 }
 GOLD = {
     "record": lambda r: [r["entities"].index(answer) for answer in r["answers"]],
     "squad": lambda r: [0],
     "drop": lambda r: [0],
+    "gsm8k": lambda r: [0],
 }
 
 
