@@ -17,6 +17,7 @@
 pub mod adamw;
 pub mod addax;
 pub mod block_zo;
+pub mod bszo;
 pub mod elastic_zo;
 mod error;
 pub mod fzoo;
@@ -215,6 +216,7 @@ pub const REGISTRY: &[&Entry] = &[
     &adamw::ENTRY,
     &addax::ENTRY,
     &block_zo::ENTRY,
+    &bszo::ENTRY,
     &elastic_zo::ENTRY,
     &fzoo::ENTRY,
     &green_trainer::ENTRY,
