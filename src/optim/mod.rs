@@ -17,6 +17,7 @@
 pub mod adamw;
 pub mod addax;
 pub mod block_zo;
+pub mod bszo;
 pub mod elastic_zo;
 mod error;
 pub mod fzoo;
@@ -46,7 +47,9 @@ mod conformance;
 mod fixture;
 
 pub use error::OptimError;
-pub use options::{Decay, Names, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries, Rank, Share};
+pub use options::{
+    Auto, Decay, Names, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries, Rank, Share,
+};
 pub use oracle::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space};
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -83,13 +86,24 @@ pub struct StepReport {
     pub rounding_rms: f64,
     /// Whether a loss, a slope or a coefficient was not finite, so that no weight was changed.
     pub nonfinite: bool,
+    /// What else the algorithm says of the step, by name; no weight depends on it.
+    pub scalars: BTreeMap<&'static str, f64>,
 }
 
 impl StepReport {
     /// The report of a step that measured and has not committed.
     fn of(estimate: Estimate, lr: f64) -> Self {
         let Estimate { loss, projected_grads, evaluations } = estimate;
-        StepReport { loss, lr, projected_grads, evaluations, update_rms: 0.0, rounding_rms: 0.0, nonfinite: false }
+        StepReport {
+            loss,
+            lr,
+            projected_grads,
+            evaluations,
+            update_rms: 0.0,
+            rounding_rms: 0.0,
+            nonfinite: false,
+            scalars: BTreeMap::new(),
+        }
     }
 
     /// Whether what was measured is finite.
@@ -150,8 +164,15 @@ pub trait Optimizer: Send {
 
 /// Is shown the state of an optimizer, and may replace it. Names are unique within an optimizer.
 pub trait StateVisitor {
-    /// A number.
+    /// A whole number.
     fn count(&mut self, name: &str, value: &mut u64);
+
+    /// A number, to the bit.
+    fn number(&mut self, name: &str, value: &mut f64) {
+        let mut bits = value.to_bits();
+        self.count(name, &mut bits);
+        *value = f64::from_bits(bits);
+    }
 
     /// Values of parameters, by the parameters' names; empty in an optimizer that has taken no step.
     fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>);
@@ -200,6 +221,7 @@ pub const REGISTRY: &[&Entry] = &[
     &adamw::ENTRY,
     &addax::ENTRY,
     &block_zo::ENTRY,
+    &bszo::ENTRY,
     &elastic_zo::ENTRY,
     &fzoo::ENTRY,
     &green_trainer::ENTRY,

@@ -8,7 +8,7 @@
 
 mod values;
 
-pub use values::{Decay, Names, NonNegative, Positive, Queries, Rank, Share};
+pub use values::{Auto, Decay, Names, NonNegative, Positive, Queries, Rank, Share};
 
 use toml::{Table, Value};
 
@@ -193,6 +193,10 @@ mod tests {
             part: Share = Share::new(0.5), "";
             /// Which ones.
             names: Names = Names::new(&["a", "b.c"]), "";
+            /// How many, or found.
+            found: Auto<Rank> = Auto::Auto, "columns";
+            /// How wide, or found.
+            width: Auto<Positive> = Auto::Auto, "";
         }
     }
 
@@ -203,11 +207,12 @@ mod tests {
 
     #[test]
     fn given_options_are_read_and_the_others_keep_their_defaults() {
-        let given = "queries = 5\nlr = 1\ncolour = \"deep-blue\"\nanew = true\npart = 1\nnames = [\"x.\"]";
+        let given = "queries = 5\nlr = 1\ncolour = \"deep-blue\"\nanew = true\npart = 1\nnames = [\"x.\"]\nfound = 7";
         let sample = read(given).expect("sound options");
         assert_eq!((sample.part.get(), sample.names.stand_in("ax.b"), sample.names.stand_in("a")), (1.0, true, false));
         assert_eq!((sample.queries.get(), sample.lr.get(), sample.warmup), (5, 1.0, 3));
         assert_eq!((sample.colour, sample.anew, sample.rank.get()), (Colour::DeepBlue, true, 2));
+        assert_eq!((sample.found.given(), sample.width.given()), (Some(Rank::new(7)), None));
     }
 
     #[test]
@@ -243,6 +248,8 @@ mod tests {
             ("part = 1.5", "option part of sample is 1.5, expected a number from 0 to 1"),
             ("names = [\"a\", 1]", "option names of sample is [\"a\", 1], expected a list of parts of names"),
             ("names = [\"\"]", "option names of sample is [\"\"], expected a list of parts of names"),
+            ("found = 0", "option found of sample is 0, expected \"auto\" or an integer from 1 to 1024"),
+            ("width = \"\"", "option width of sample is \"\", expected \"auto\" or a number from 1e-18 to 1e18"),
             ("warmup = -1", "option warmup of sample is -1, expected an integer from 0"),
             ("colour = \"Red\"", "option colour of sample is \"Red\", expected \"red\" or \"deep-blue\""),
         ] {

@@ -186,6 +186,10 @@ impl dyn Oracle + '_ {
     pub fn trainable(&self) -> &[ParamId] {
         self.space().trainable()
     }
+    /// How many values may move.
+    pub fn dimension(&self) -> usize {
+        self.trainable().iter().map(|&id| self.params()[id].elements()).sum()
+    }
     /// [`Space::inspect`].
     pub fn inspect(&self, id: ParamId) -> WeightRef<'_> {
         self.space().inspect(id)

@@ -5,6 +5,7 @@
 //! resume no step stands twice.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -44,6 +45,9 @@ pub struct StepMetrics {
     pub rss_bytes: u64,
     /// Whether a loss was not finite, so that nothing was committed.
     pub nonfinite: bool,
+    /// What else the optimizer says of the step, by name; left out where that is nothing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scalars: BTreeMap<&'static str, f64>,
 }
 
 /// The file, at its end.
@@ -148,6 +152,7 @@ mod tests {
             elapsed: 0.5,
             rss_bytes: 1 << 20,
             nonfinite: false,
+            scalars: BTreeMap::new(),
         }
     }
 
@@ -162,10 +167,12 @@ mod tests {
                 .to_owned()
                 + r#""forwards":2,"tokens":640,"seconds":0.25,"elapsed":0.5,"rss_bytes":1048576,"nonfinite":false}"#;
         assert_eq!(fs::read_to_string(&path).expect("there"), format!("{expected}\n"));
-        file.append(&StepMetrics { loss: f64::NAN, nonfinite: true, ..metrics(2) }).expect("room");
+        let scalars = BTreeMap::from([("noise", f64::INFINITY), ("gain", 0.5)]);
+        file.append(&StepMetrics { loss: f64::NAN, nonfinite: true, scalars, ..metrics(2) }).expect("room");
         let text = fs::read_to_string(&path).expect("there");
         let last: serde_json::Value = serde_json::from_str(text.lines().nth(1).expect("a line")).expect("JSON");
         assert!(last["loss"].is_null() && last["nonfinite"] == true, "{text}");
+        assert!(text.ends_with(",\"scalars\":{\"gain\":0.5,\"noise\":null}}\n"), "{text}");
     }
 
     #[test]

@@ -197,6 +197,7 @@ impl<'r> Run<'r> {
             elapsed: self.elapsed(),
             rss_bytes: Resident::measure().now,
             nonfinite: report.nonfinite,
+            scalars: report.scalars,
         };
         self.metrics.append(&metrics)?;
         (self.tell)(Event::Step(&metrics));

@@ -177,6 +177,52 @@ impl OptionValue for Decay {
     }
 }
 
+/// A value, or the word for one that the algorithm finds itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auto<T> {
+    /// Found by the algorithm.
+    Auto,
+    /// This one.
+    Given(T),
+}
+
+impl<T> Auto<T> {
+    /// The value, if one was given.
+    pub fn given(self) -> Option<T> {
+        match self {
+            Auto::Auto => None,
+            Auto::Given(value) => Some(value),
+        }
+    }
+}
+
+/// A type of options that an algorithm may find a value of.
+pub trait Found: OptionValue {
+    /// The values that [`Auto`] takes.
+    const EXPECTED: &'static str;
+}
+
+impl Found for Positive {
+    const EXPECTED: &'static str = "\"auto\" or a number from 1e-18 to 1e18";
+}
+
+impl Found for Rank {
+    const EXPECTED: &'static str = "\"auto\" or an integer from 1 to 1024";
+}
+
+impl<T: Found> OptionValue for Auto<T> {
+    const EXPECTED: &'static str = <T as Found>::EXPECTED;
+    fn read(value: &Value) -> Option<Self> {
+        if value.as_str() == Some("auto") { Some(Auto::Auto) } else { T::read(value).map(Auto::Given) }
+    }
+    fn show(&self) -> String {
+        match self {
+            Auto::Auto => "\"auto\"".to_owned(),
+            Auto::Given(value) => value.show(),
+        }
+    }
+}
+
 /// A number from 0 to 1: a part of something.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share(f64);

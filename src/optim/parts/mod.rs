@@ -6,6 +6,7 @@ pub mod first_order;
 pub mod gradient;
 pub mod hybrid;
 pub mod importance;
+pub mod kalman;
 pub mod layers;
 pub mod moments;
 pub mod partition;

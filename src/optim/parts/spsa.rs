@@ -105,6 +105,27 @@ pub fn estimate(
     })
 }
 
+/// Measures the slope along one direction where the loss at θ is known already. Answers it, and how many losses and slopes
+/// that took.
+///
+/// # Errors
+/// [`OracleError`] if the oracle has no answer.
+pub fn slope(
+    oracle: &mut dyn Oracle,
+    batch: BatchId,
+    z: &Arc<DirectionSet>,
+    (estimator, epsilon): (Estimator, Positive),
+    loss: f64,
+) -> Result<(f64, usize), OracleError> {
+    if estimator == Estimator::OneSided {
+        let applied = epsilon.get() as f32;
+        let displaced = totals(oracle, batch, &[Displacement::along(z, applied)])?[0];
+        return Ok(((displaced - loss) / f64::from(applied), 1));
+    }
+    let estimate = estimate(oracle, batch, std::slice::from_ref(z), (estimator, epsilon))?;
+    Ok((estimate.projected_grads[0], estimate.evaluations))
+}
+
 /// The loss at each probe.
 ///
 /// # Errors
@@ -121,11 +142,11 @@ pub fn aggregate(oracle: &dyn Oracle, z: &[Arc<DirectionSet>], projected_grads: 
     match how {
         Aggregate::Mean => projected_grads.iter().map(|slope| slope / queries).collect(),
         Aggregate::LeastSquares => {
-            let elements: usize = oracle.trainable().iter().map(|&id| oracle.params()[id].elements()).sum();
             let mut weights = projected_grads.to_vec();
             let gram = Cholesky::new(&oracle.gram(z)).expect("products of vectors are positive semidefinite");
             gram.solve(&mut weights);
-            weights.iter().map(|weight| weight * (elements as f64 / queries)).collect()
+            let scale = oracle.dimension() as f64 / queries;
+            weights.iter().map(|weight| weight * scale).collect()
         }
     }
 }
