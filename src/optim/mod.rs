@@ -17,6 +17,7 @@
 pub mod adamw;
 pub mod addax;
 pub mod block_zo;
+pub mod dizo;
 pub mod elastic_zo;
 mod error;
 pub mod fzoo;
@@ -195,6 +196,7 @@ pub const REGISTRY: &[&Entry] = &[
     &adamw::ENTRY,
     &addax::ENTRY,
     &block_zo::ENTRY,
+    &dizo::ENTRY,
     &elastic_zo::ENTRY,
     &fzoo::ENTRY,
     &green_trainer::ENTRY,
