@@ -14,6 +14,7 @@
 //! *To add one*: its file with an `ENTRY`, a line in [`REGISTRY`], a line for each of its options' branches in
 //! `conformance.rs`, and its page in `docs/algorithms`.
 
+pub mod adalezo;
 pub mod adamw;
 pub mod addax;
 pub mod block_zo;
@@ -193,6 +194,7 @@ impl Entry {
 
 /// Every algorithm, by name.
 pub const REGISTRY: &[&Entry] = &[
+    &adalezo::ENTRY,
     &adamw::ENTRY,
     &addax::ENTRY,
     &block_zo::ENTRY,

@@ -218,6 +218,7 @@ mod tests {
             ("hi_zfo", "backward_budget = 0.4\nzo_rule = \"adamw\""),
             ("green_trainer", "backward_budget = 0"),
             ("dizo", "interval = 1"),
+            ("adalezo", "k_ratio = 1\ninner = \"lozo_m\""),
         ];
         for (name, options) in defaults.chain(branches) {
             let options = options.parse().expect("TOML");

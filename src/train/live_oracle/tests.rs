@@ -101,6 +101,7 @@ fn what_is_selected_drawn_or_projected_and_what_comes_of_it_is_the_same_on_every
     for optimizer in [
         ("hi_zfo", "lr = 1e-3\nreselect_every = 2"),
         ("dizo", "lr = 1e-3\ninterval = 1\nprojection_steps = 2"),
+        ("adalezo", "lr = 1e-3\ninner = \"lozo\""),
     ] {
         let run = |isa| descend(optimizer, label_words(), 3, isa);
         let (losses, weights) = run(Isa::fastest());
