@@ -98,8 +98,7 @@ impl<'a> Dense<'a> {
             Source::Weights if plain => return stored,
             Source::Weights => z.copy_from_slice(stored),
             Source::Drift(anchor) => {
-                let ids: Vec<u32> = rows.clone().map(|row| u32::try_from(row).expect("fewer than 2³² rows")).collect();
-                embedding::forward(cx, anchor, &ids, 1.0, Store::Write, MatMut::new(z, rows.len(), cols));
+                widen_rows(cx, anchor, rows.clone(), z);
                 z.iter_mut().zip(stored).for_each(|(z, stored)| *z = stored - *z);
             }
             Source::Rows(rule) => each_row(rows.clone(), z, |row, z| rule.row(row, 0..cols, z)),
@@ -119,6 +118,12 @@ impl<'a> Dense<'a> {
             mask.outside(row).for_each(|col| z[col] = 0.0);
         }
     }
+}
+
+/// Writes rows `rows` of a weight to `out`, as f32.
+pub(super) fn widen_rows(cx: &Context, weight: WeightRef<'_>, rows: Range<usize>, out: &mut [f32]) {
+    let ids: Vec<u32> = rows.clone().map(|row| u32::try_from(row).expect("fewer than 2³² rows")).collect();
+    embedding::forward(cx, weight, &ids, 1.0, Store::Write, MatMut::new(out, rows.len(), weight.cols()));
 }
 
 /// Calls `f(row, values)` for each of the rows that `z` holds.

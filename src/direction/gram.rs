@@ -1,9 +1,11 @@
-//! Inner products of whole directions, which several probes of one step need to share what they found.
+//! Inner products of whole directions, which several probes of one step need to share what they found, and the norm of one
+//! parameter's direction.
 
 use rayon::prelude::*;
 
 use super::{
-    DirectionSet, Param, ParamTable,
+    Direction, DirectionSet, Param, ParamTable,
+    dense::widen_rows,
     thin::{Part, Thin},
 };
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
     linalg::Square,
     noise::PANEL_ROWS,
     simd::Isa,
-    tensor::MatMut,
+    tensor::{MatMut, WeightRef},
 };
 
 /// `⟨zᵢ, zⱼ⟩` over all parameters; where a set has no direction its `z` is 0. Every direction is generated once.
@@ -73,6 +75,28 @@ fn block_products(isa: Isa, param: &Param, present: &[(usize, Part<'_>)], block:
         .collect()
 }
 
+/// `‖z‖` of the direction of a parameter whose values are `stored`, 0 outside of a mask: summed as [`gram`] sums, with the
+/// same bits for every thread count and instruction set.
+///
+/// # Panics
+/// If what the direction or `stored` holds has not the parameter's shape, or as [`Moves::of`](super::Moves::of).
+pub fn norm(cx: &Context, direction: &Direction, param: &Param, stored: WeightRef<'_>) -> f64 {
+    let (part, cols) = (Part::of(direction, param).rows(), param.cols());
+    let square = |block: usize| {
+        let rows = block * PANEL_ROWS..param.rows().min((block + 1) * PANEL_ROWS);
+        let (mut values, mut z) = (Vec::new(), vec![0.0; rows.len() * cols]);
+        if part.reads_stored() {
+            values.resize(z.len(), 0.0);
+            widen_rows(cx, stored, rows.clone(), &mut values);
+        }
+        let z = part.block(cx, rows, &values, &mut z);
+        dot(z, z)
+    };
+    let blocks: Vec<_> = (0..param.rows().div_ceil(PANEL_ROWS)).collect();
+    let squares: Vec<f64> = blocks.into_par_iter().map(square).collect();
+    squares.into_iter().fold(0.0, |sum, square| sum + square).sqrt()
+}
+
 /// `Σ aᵢ·bᵢ` in f64, without fused operations: element `i` in lane `i % 16`, then the lanes in order.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     let mut lanes = [0.0; 16];
@@ -88,9 +112,14 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    use half::bf16;
+
     use super::*;
     use crate::{
-        direction::{Direction, materialize, tests::elementwise},
+        direction::{
+            materialize,
+            tests::{elementwise, values},
+        },
         testing::on_threads,
     };
 
@@ -139,6 +168,36 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_norm_is_that_of_the_materialised_direction_with_the_same_bits_everywhere() {
+        let mut params = ParamTable::new();
+        for (name, shape) in [("w", &[37, 21][..]), ("b", &[19])] {
+            let id = params.add(name, shape);
+            let (rows, cols) = (params[id].rows(), params[id].cols());
+            let stored: Vec<bf16> = values(rows * cols, 8).into_iter().map(bf16::from_f32).collect();
+            let widened: Vec<f32> = stored.iter().map(|value| value.to_f32()).collect();
+            let stored = WeightRef::bf16(&stored, rows, cols);
+            let low_rank =
+                Direction::LowRank { left: values(rows * 3, 1).into(), right: values(cols * 3, 2).into(), rank: 3 };
+            for direction in elementwise(rows, cols, 3).iter().chain([&low_rank]) {
+                let z = materialize::direction(direction, &params[id], &widened);
+                let square: f64 = z.iter().map(|z| f64::from(*z) * f64::from(*z)).sum();
+                let found = norm(&Context::new(Isa::fastest()), direction, &params[id], stored);
+                // Squares of f32 are exact in f64; fewer than 1000 of one sign in two orders, and a root.
+                let bound = 1000.0 * f64::EPSILON * square.sqrt();
+                assert!((found - square.sqrt()).abs() <= bound, "{name} {direction:?}");
+                assert!(square > 0.0 || rows == 1, "the mask of the vector is empty");
+                for isa in Isa::available() {
+                    for threads in [1, 3] {
+                        let again = on_threads(threads, || norm(&Context::new(isa), direction, &params[id], stored));
+                        assert_eq!(again, found, "{name} {isa} {threads}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn directions_that_read_the_weights_have_no_inner_products() {
         let mut params = ParamTable::new();

@@ -23,7 +23,7 @@ mod tests;
 mod thin;
 
 pub use displacement::{Anchor, Coefficients, Direction, DirectionSet, Displacement, RowFn, Term};
-pub use gram::gram;
+pub use gram::{gram, norm};
 pub use lanes::{Moves, Stored};
 pub use params::{Param, ParamId, ParamTable};
 pub use tangents::Tangents;

@@ -11,6 +11,7 @@
 
 mod bayesian;
 mod gradients;
+mod layerwise;
 mod low_rank;
 
 use std::collections::BTreeSet;
@@ -101,6 +102,7 @@ const CASES: &[Case] = &[
 /// Every branch of every optimizer.
 fn cases() -> impl Iterator<Item = &'static Case> {
     CASES.iter().chain(bayesian::CASES).chain(low_rank::CASES).chain(gradients::CASES)
+    CASES.iter().chain(low_rank::CASES).chain(layerwise::CASES).chain(gradients::CASES)
 }
 
 type Start = fn() -> World;
@@ -134,7 +136,11 @@ impl Case {
 
     /// The numbers of the first draws of steps.
     fn draws(&self, steps: impl IntoIterator<Item = u64>) -> impl Iterator<Item = u64> {
-        let of_one = if self.optimizer == "addax" { 2 } else { 1 };
+        let of_one = match self.optimizer {
+            "addax" => 2,
+            "dizo" => 3,
+            _ => 1,
+        };
         steps.into_iter().map(move |step| step * of_one)
     }
 

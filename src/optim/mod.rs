@@ -14,10 +14,12 @@
 //! *To add one*: its file with an `ENTRY`, a line in [`REGISTRY`], a line for each of its options' branches in
 //! `conformance.rs`, and its page in `docs/algorithms`.
 
+pub mod adalezo;
 pub mod adamw;
 pub mod addax;
 pub mod block_zo;
 pub mod bszo;
+pub mod dizo;
 pub mod elastic_zo;
 mod error;
 pub mod fzoo;
@@ -218,10 +220,12 @@ impl Entry {
 
 /// Every algorithm, by name.
 pub const REGISTRY: &[&Entry] = &[
+    &adalezo::ENTRY,
     &adamw::ENTRY,
     &addax::ENTRY,
     &block_zo::ENTRY,
     &bszo::ENTRY,
+    &dizo::ENTRY,
     &elastic_zo::ENTRY,
     &fzoo::ENTRY,
     &green_trainer::ENTRY,

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::{
-    direction::{DirectionSet, Displacement, ParamId, ParamTable, gram},
+    direction::{Anchor, Direction, DirectionSet, Displacement, ParamId, ParamTable, gram, norm},
     kernels::Context,
     linalg::Square,
     tensor::WeightRef,
@@ -84,6 +84,9 @@ pub trait Space {
 
     /// The values of a parameter.
     fn inspect(&self, id: ParamId) -> WeightRef<'_>;
+
+    /// The values that a parameter had before the run, at no cost in memory where a checkpoint has them.
+    fn anchor(&self, id: ParamId) -> Arc<dyn Anchor>;
 
     /// What an optimizer's own arithmetic is done with.
     fn context(&self) -> &Context;
@@ -193,6 +196,10 @@ impl dyn Oracle + '_ {
     /// [`Space::inspect`].
     pub fn inspect(&self, id: ParamId) -> WeightRef<'_> {
         self.space().inspect(id)
+    }
+    /// The norm of a direction of one parameter, at its values.
+    pub fn norm(&self, id: ParamId, direction: &Direction) -> f64 {
+        norm(self.space().context(), direction, &self.params()[id], self.inspect(id))
     }
     /// Inner products of directions over all parameters.
     pub fn gram(&self, sets: &[Arc<DirectionSet>]) -> Square {

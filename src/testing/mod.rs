@@ -13,6 +13,7 @@ mod everywhere;
 pub mod examples;
 mod finite_diff;
 pub mod gguf;
+pub mod origin;
 pub mod record;
 pub mod reference;
 pub mod roofline;

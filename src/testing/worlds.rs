@@ -8,8 +8,9 @@ use std::{
     sync::Arc,
 };
 
+use super::origin::Origin;
 use crate::{
-    direction::{DirectionSet, Displacement, Param, ParamId, ParamTable, materialize},
+    direction::{Anchor, DirectionSet, Displacement, Param, ParamId, ParamTable, materialize},
     kernels::Context,
     noise::{Law, NoiseKey, Role},
     optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
@@ -69,6 +70,7 @@ pub struct World {
     params: ParamTable,
     trainable: Vec<ParamId>,
     values: Vec<Vec<f32>>,
+    origins: Vec<Arc<Origin>>,
     minimum: Vec<Vec<f32>>,
     loss: Loss,
     cx: Context,
@@ -102,6 +104,7 @@ impl World {
         let moves = |(id, param): (ParamId, &Param)| (!frozen.contains(&param.name())).then_some(id);
         World {
             trainable: params.iter().filter_map(moves).collect(),
+            origins: params.iter().zip(tensors).map(|((_, param), it)| Arc::new(Origin::new(param, &it.2))).collect(),
             params,
             values: tensors.iter().map(|tensor| tensor.2.clone()).collect(),
             minimum: tensors.iter().map(|tensor| tensor.3.clone()).collect(),
@@ -203,6 +206,9 @@ impl Space for World {
     }
     fn inspect(&self, id: ParamId) -> WeightRef<'_> {
         WeightRef::f32(&self.values[id.index()], self.params[id].rows(), self.params[id].cols())
+    }
+    fn anchor(&self, id: ParamId) -> Arc<dyn Anchor> {
+        self.origins[id.index()].clone()
     }
     fn context(&self) -> &Context {
         &self.cx

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    direction::{DirectionSet, Displacement, Moves, ParamId, ParamTable},
+    direction::{Anchor, DirectionSet, Displacement, Moves, ParamId, ParamTable},
     kernels::Context,
     model::Model,
     noise::{NoiseKey, Role},
@@ -96,6 +96,9 @@ impl Space for Tuned {
     fn inspect(&self, id: ParamId) -> WeightRef<'_> {
         self.model.store().weight(id)
     }
+    fn anchor(&self, id: ParamId) -> Arc<dyn Anchor> {
+        self.model.store().anchor(id)
+    }
     fn context(&self) -> &Context {
         &self.cx
     }
@@ -136,6 +139,8 @@ impl Oracle for Tuned {
                 sum.rounding_squares += change.rounding_squares;
             }
         }
+        // Drifts are read through the mapping of the base.
+        self.model.store().check_unchanged().map_err(failed)?;
         self.rounding.probe += 1;
         let rms = |squares: f64| (squares / values as f64).sqrt();
         Ok(CommitReport { update_rms: rms(sum.squares), rounding_rms: rms(sum.rounding_squares) })
@@ -148,6 +153,8 @@ fn failed(error: WeightsError) -> OracleError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::{
         direction::Direction,
@@ -195,6 +202,24 @@ mod tests {
             assert_same_bits(&values, &native, format_args!("{isa}"));
         }
         assert_ne!(run(Precision::Native, 2, Isa::fastest()).1, native);
+    }
+
+    #[test]
+    fn a_base_that_changes_while_an_update_reads_it_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let golden = golden::directory("llama");
+        for name in ["config.json", "model.safetensors"] {
+            fs::copy(golden.join(name), dir.path().join(name)).expect("a file of the checkpoint");
+        }
+        let model = Model::open(dir.path()).expect("a golden checkpoint");
+        let id = model.store().params().find("lm_head.weight").expect("a matrix");
+        let mut tuned = Tuned::new(model, Context::new(Isa::fastest()), vec![id]);
+        let drift = DirectionSet::new([(id, Direction::Drift(tuned.anchor(id)))]);
+        let update = Displacement::along(&Arc::new(drift), 0.5);
+        tuned.commit(&update).expect("nothing happened yet");
+        fs::remove_file(dir.path().join("model.safetensors")).expect("no weights");
+        let error = tuned.commit(&update).expect_err("the base is gone");
+        assert!(error.to_string().contains("it is gone"), "{error}");
     }
 
     #[test]

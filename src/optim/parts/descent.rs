@@ -176,4 +176,7 @@ impl StateVisitor for Named<'_> {
     fn tensors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>) {
         self.visitor.tensors(&format!("{}_{name}", self.prefix), values);
     }
+    fn factors(&mut self, name: &str, values: &mut BTreeMap<String, Arc<[f32]>>, len: &dyn Fn(&Param) -> usize) {
+        self.visitor.factors(&format!("{}_{name}", self.prefix), values, len);
+    }
 }

@@ -73,16 +73,7 @@ pub fn estimate(
     let applied = epsilon.get() as f32;
     let epsilon = f64::from(applied);
     Ok(match estimator {
-        Estimator::TwoSided => {
-            let pair = |z| [Displacement::along(z, applied), Displacement::along(z, -applied)];
-            let losses = totals(oracle, batch, &z.iter().flat_map(pair).collect::<Vec<_>>())?;
-            let slopes = losses.chunks_exact(2).map(|pair| (pair[0] - pair[1]) / (2.0 * epsilon));
-            Estimate {
-                loss: losses.iter().sum::<f64>() / losses.len() as f64,
-                projected_grads: slopes.collect(),
-                evaluations: losses.len(),
-            }
-        }
+        Estimator::TwoSided => two_sided(oracle, batch, &Displacement::default(), z, applied)?,
         Estimator::OneSided => {
             let probes = z.iter().map(|z| Displacement::along(z, applied));
             let probes: Vec<_> = std::iter::once(Displacement::default()).chain(probes).collect();
@@ -124,6 +115,30 @@ pub fn slope(
     }
     let estimate = estimate(oracle, batch, std::slice::from_ref(z), (estimator, epsilon))?;
     Ok((estimate.projected_grads[0], estimate.evaluations))
+/// Measures the two-sided slope along every direction around θ + `origin`, in one evaluation.
+///
+/// # Errors
+/// [`OracleError`] if the oracle has no answer.
+pub fn two_sided(
+    oracle: &mut dyn Oracle,
+    batch: BatchId,
+    origin: &Displacement,
+    z: &[Arc<DirectionSet>],
+    epsilon: f32,
+) -> Result<Estimate, OracleError> {
+    let beside = |z: &Arc<DirectionSet>, epsilon| {
+        let mut probe = origin.clone();
+        probe.terms.extend(Displacement::along(z, epsilon).terms);
+        probe
+    };
+    let probes: Vec<_> = z.iter().flat_map(|z| [beside(z, epsilon), beside(z, -epsilon)]).collect();
+    let losses = totals(oracle, batch, &probes)?;
+    let slopes = losses.chunks_exact(2).map(|pair| (pair[0] - pair[1]) / (2.0 * f64::from(epsilon)));
+    Ok(Estimate {
+        loss: losses.iter().sum::<f64>() / losses.len() as f64,
+        projected_grads: slopes.collect(),
+        evaluations: losses.len(),
+    })
 }
 
 /// The loss at each probe.

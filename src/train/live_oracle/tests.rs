@@ -97,14 +97,21 @@ fn gradients_lower_the_loss_of_a_model_alone_and_beside_differences() {
 }
 
 #[test]
-fn what_is_selected_and_what_comes_of_it_is_the_same_on_every_machine() {
-    let run = |isa| descend(("hi_zfo", "lr = 1e-3\nreselect_every = 2"), label_words(), 3, isa);
-    let (losses, weights) = run(Isa::fastest());
-    for isa in Isa::available() {
-        for threads in [1, 3] {
-            let (found, values) = on_threads(threads, || run(isa));
-            assert_eq!(found, losses, "{isa}, {threads} threads");
-            assert_same_bits(&values, &weights, format_args!("{isa}, {threads} threads"));
+fn what_is_selected_drawn_or_projected_and_what_comes_of_it_is_the_same_on_every_machine() {
+    for optimizer in [
+        ("hi_zfo", "lr = 1e-3\nreselect_every = 2"),
+        ("dizo", "lr = 1e-3\ninterval = 1\nprojection_steps = 2"),
+        ("adalezo", "lr = 1e-3\ninner = \"lozo\""),
+    ] {
+        let run = |isa| descend(optimizer, label_words(), 3, isa);
+        let (losses, weights) = run(Isa::fastest());
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let label = format!("{optimizer:?}, {isa}, {threads} threads");
+                let (found, values) = on_threads(threads, || run(isa));
+                assert_eq!(found, losses, "{label}");
+                assert_same_bits(&values, &weights, label);
+            }
         }
     }
 }
