@@ -10,6 +10,7 @@ pub mod layers;
 pub mod moments;
 pub mod partition;
 pub mod select;
+pub mod sparsity;
 pub mod spsa;
 pub mod subspace;
 pub mod update;
