@@ -214,8 +214,11 @@ mod tests {
     fn every_optimizer_goes_on_from_its_snapshot_to_the_same_bits() {
         let dir = tempfile::tempdir().expect("a directory");
         let defaults = optim::REGISTRY.iter().map(|entry| (entry.name, ""));
-        let branches =
-            [("hi_zfo", "backward_budget = 0.4\nzo_rule = \"adamw\""), ("green_trainer", "backward_budget = 0")];
+        let branches = [
+            ("hi_zfo", "backward_budget = 0.4\nzo_rule = \"adamw\""),
+            ("green_trainer", "backward_budget = 0"),
+            ("mezo_gv", "keep_best = true"),
+        ];
         for (name, options) in defaults.chain(branches) {
             let options = options.parse().expect("TOML");
             let new = || optim::find(name).and_then(|entry| entry.build(&options)).expect("an optimizer");
