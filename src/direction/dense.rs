@@ -5,7 +5,9 @@
 //! *What must stay true.* Sixteen rows asked for as a panel and a row asked for alone have the same bits: those of
 //! [`super::materialize`].
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
+
+use rayon::prelude::*;
 
 use super::RowFn;
 use crate::{
@@ -152,6 +154,31 @@ impl<'a> Mask<'a> {
         let words_per_row = cols.div_ceil(WORD);
         assert_eq!(words.len(), rows * words_per_row, "a mask of [{rows}, {cols}] over {} words", words.len());
         Mask { words, words_per_row, rows, cols }
+    }
+
+    /// The words of such a mask: an element takes part if `takes_part` says so of its value, of which `fill` writes some
+    /// rows at a time.
+    pub fn words(
+        rows: usize,
+        cols: usize,
+        fill: impl Fn(Range<usize>, &mut [f32]) + Sync,
+        takes_part: impl Fn(f32) -> bool + Sync,
+    ) -> Arc<[u32]> {
+        let words_per_row = cols.div_ceil(WORD);
+        let mut words = vec![0; rows * words_per_row];
+        let scratch = || vec![0.0; PANEL_ROWS.min(rows) * cols];
+        let blocks = words.par_chunks_mut(PANEL_ROWS * words_per_row).enumerate();
+        blocks.for_each_init(scratch, |values, (block, words)| {
+            let rows = block * PANEL_ROWS..block * PANEL_ROWS + words.len() / words_per_row;
+            let values = &mut values[..rows.len() * cols];
+            fill(rows, values);
+            for (values, words) in values.chunks_exact(cols).zip(words.chunks_exact_mut(words_per_row)) {
+                for (values, word) in values.chunks(WORD).zip(words) {
+                    *word = values.iter().rev().fold(0, |word, &value| word << 1 | u32::from(takes_part(value)));
+                }
+            }
+        });
+        words.into()
     }
 
     /// Whether element (`row`, `col`) takes part.

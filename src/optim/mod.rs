@@ -22,12 +22,14 @@ pub mod bszo;
 pub mod dizo;
 pub mod elastic_zo;
 mod error;
+pub mod forward_grad;
 pub mod fzoo;
 pub mod green_trainer;
 pub mod hi_zfo;
 pub mod lozo;
 pub mod lozo_m;
 pub mod mezo;
+pub mod mezo_gv;
 pub mod muon;
 pub mod nonfinite;
 mod options;
@@ -35,6 +37,7 @@ mod oracle;
 pub mod parts;
 pub mod schedule;
 pub mod sgd;
+pub mod sparse_mezo;
 pub mod subspace_mezo;
 pub mod subzero;
 pub mod tezo;
@@ -227,14 +230,17 @@ pub const REGISTRY: &[&Entry] = &[
     &bszo::ENTRY,
     &dizo::ENTRY,
     &elastic_zo::ENTRY,
+    &forward_grad::ENTRY,
     &fzoo::ENTRY,
     &green_trainer::ENTRY,
     &hi_zfo::ENTRY,
     &lozo::ENTRY,
     &lozo_m::ENTRY,
     &mezo::ENTRY,
+    &mezo_gv::ENTRY,
     &muon::ENTRY,
     &sgd::ENTRY,
+    &sparse_mezo::ENTRY,
     &subspace_mezo::ENTRY,
     &subzero::ENTRY,
     &tezo::ENTRY,

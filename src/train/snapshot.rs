@@ -219,6 +219,7 @@ mod tests {
             ("green_trainer", "backward_budget = 0"),
             ("dizo", "interval = 1"),
             ("adalezo", "k_ratio = 1\ninner = \"lozo_m\""),
+            ("mezo_gv", "keep_best = true"),
         ];
         for (name, options) in defaults.chain(branches) {
             let options = options.parse().expect("TOML");

@@ -13,6 +13,7 @@ pub mod moments;
 pub mod partition;
 pub mod restricted;
 pub mod select;
+pub mod sparsity;
 pub mod spsa;
 pub mod subspace;
 pub mod update;

@@ -84,15 +84,21 @@ pub fn estimate(
                 evaluations: losses.len(),
             }
         }
-        Estimator::Slope => {
-            let (loss, slopes) = oracle.slopes(batch, z)?;
-            assert_eq!(slopes.len(), z.len(), "a slope for each direction");
-            Estimate {
-                loss: loss.total,
-                projected_grads: slopes.iter().map(|slope| slope.total).collect(),
-                evaluations: 1 + slopes.len(),
-            }
-        }
+        Estimator::Slope => slopes(oracle, batch, z)?,
+    })
+}
+
+/// The exact slope along every direction, by forward-mode differentiation.
+///
+/// # Errors
+/// [`OracleError`] if the oracle has no answer.
+pub fn slopes(oracle: &mut dyn Oracle, batch: BatchId, z: &[Arc<DirectionSet>]) -> Result<Estimate, OracleError> {
+    let (loss, slopes) = oracle.slopes(batch, z)?;
+    assert_eq!(slopes.len(), z.len(), "a slope for each direction");
+    Ok(Estimate {
+        loss: loss.total,
+        projected_grads: slopes.iter().map(|slope| slope.total).collect(),
+        evaluations: 1 + slopes.len(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::subspace::is_matrix;
+use super::{sparsity::Masks, subspace::is_matrix};
 use crate::{
     direction::{Coefficients, Direction, DirectionSet, Displacement, ParamId, Term},
     optim::{NonNegative, Oracle},
@@ -80,4 +80,20 @@ pub fn sum(z: &[Arc<DirectionSet>], weights: &[f64], scale: f64) -> Displacement
         coefficients: Coefficients::One((scale * weight) as f32),
     };
     Displacement { terms: z.iter().zip(weights).map(term).collect() }
+}
+
+/// As [`descend`] along directions that `masks` were laid over: what takes no part does not decay.
+pub fn descend_masked(
+    oracle: &dyn Oracle,
+    masks: &Masks,
+    z: &[Arc<DirectionSet>],
+    weights: &[f64],
+    step: (f64, NonNegative),
+) -> Displacement {
+    let mut update = decay(oracle, oracle.trainable(), step);
+    for term in &mut update.terms {
+        term.set = masks.over(&term.set);
+    }
+    update.terms.extend(sum(z, weights, -step.0).terms);
+    update
 }
