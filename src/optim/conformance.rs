@@ -102,9 +102,8 @@ const CASES: &[Case] = &[
 
 /// Every branch of every optimizer.
 fn cases() -> impl Iterator<Item = &'static Case> {
-    CASES.iter().chain(bayesian::CASES).chain(low_rank::CASES).chain(gradients::CASES)
-    CASES.iter().chain(low_rank::CASES).chain(layerwise::CASES).chain(gradients::CASES)
-    CASES.iter().chain(low_rank::CASES).chain(gradients::CASES).chain(relatives::CASES)
+    let groups = [bayesian::CASES, low_rank::CASES, layerwise::CASES, relatives::CASES, gradients::CASES];
+    CASES.iter().chain(groups.into_iter().flatten())
 }
 
 type Start = fn() -> World;

@@ -121,6 +121,8 @@ pub fn slope(
     }
     let estimate = estimate(oracle, batch, std::slice::from_ref(z), (estimator, epsilon))?;
     Ok((estimate.projected_grads[0], estimate.evaluations))
+}
+
 /// Measures the two-sided slope along every direction around θ + `origin`, in one evaluation.
 ///
 /// # Errors
