@@ -9,6 +9,7 @@
 //!      = D − 2 lr L_B ≤ (1 − lr μ) D                 with lr = 1 / (L (n + 2))
 //! ```
 
+mod curvature;
 mod gradients;
 mod low_rank;
 
@@ -99,7 +100,7 @@ const CASES: &[Case] = &[
 
 /// Every branch of every optimizer.
 fn cases() -> impl Iterator<Item = &'static Case> {
-    CASES.iter().chain(low_rank::CASES).chain(gradients::CASES)
+    CASES.iter().chain(curvature::CASES).chain(low_rank::CASES).chain(gradients::CASES)
 }
 
 type Start = fn() -> World;

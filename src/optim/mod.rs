@@ -22,6 +22,8 @@ mod error;
 pub mod fzoo;
 pub mod green_trainer;
 pub mod hi_zfo;
+pub mod hizoo;
+pub mod loren;
 pub mod lozo;
 pub mod lozo_m;
 pub mod mezo;
@@ -199,6 +201,8 @@ pub const REGISTRY: &[&Entry] = &[
     &fzoo::ENTRY,
     &green_trainer::ENTRY,
     &hi_zfo::ENTRY,
+    &hizoo::ENTRY,
+    &loren::ENTRY,
     &lozo::ENTRY,
     &lozo_m::ENTRY,
     &mezo::ENTRY,
