@@ -21,7 +21,7 @@
 //!
 //! `E Σ p_i d_i / q = g / H`, the gradient over H. Where the loss is a quadratic whose Hessian has the diagonal h,
 //! `E H c z² = h + ½ H Σ h_j / H_j`: what is averaged is not h but h and a multiple of H, so that H comes to rest at
-//! `h (n + 2) / 2`. A step along `g / H` is a Newton step by then, `(n + 2) / 2` times as short.
+//! `h (n + 2) / 2`: by then `g / H` is a Newton step divided by `(n + 2) / 2`.
 //!
 //! **Deviations.** Paper and code move along `z / √H` of the new H, a direction that was not measured; here the direction
 //! that is applied is the one that was measured, always. The two differ by a part of about α c of the step. H has a floor;
@@ -58,7 +58,7 @@ options! {
         epsilon: Positive = Positive::new(1e-3), "weights";
         /// How much of the curvature H a step renews; 0: H stays 1, and nothing is remembered.
         hessian_smooth: Decay = Decay::new(1e-8), "";
-        /// What H is at least: a weight is moved at most 1/√hessian_floor times as far as at first.
+        /// What H is at least: with 1e-4 a weight is probed at most 100 times as far as at first.
         hessian_floor: Positive = Positive::new(1e-4), "";
         /// Directions a step.
         queries: Queries = Queries::new(1), "directions";

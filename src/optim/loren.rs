@@ -87,7 +87,7 @@ options! {
         cov_scale: CovScale = CovScale::Square, "";
         /// How much of the running sum of estimates of matrices a step keeps; 0: nothing is remembered of weights.
         momentum: Decay = Decay::new(0.9), "";
-        /// Decay of matrices a step, times lr, and of axes, times lr_cov; vectors do not decay.
+        /// Decay of matrices a step, times lr, and of axes, times their own rate; vectors do not decay.
         weight_decay: NonNegative = NonNegative::new(0.0), "1/lr";
     }
 }
