@@ -10,6 +10,7 @@
 //! ```
 
 mod bayesian;
+mod curvature;
 mod gradients;
 mod layerwise;
 mod low_rank;
@@ -102,8 +103,8 @@ const CASES: &[Case] = &[
 
 /// Every branch of every optimizer.
 fn cases() -> impl Iterator<Item = &'static Case> {
-    let groups = [bayesian::CASES, low_rank::CASES, layerwise::CASES, relatives::CASES, gradients::CASES];
-    CASES.iter().chain(groups.into_iter().flatten())
+    let relatives = [CASES, bayesian::CASES, curvature::CASES, low_rank::CASES, layerwise::CASES, relatives::CASES];
+    relatives.into_iter().chain([gradients::CASES]).flatten()
 }
 
 type Start = fn() -> World;

@@ -26,6 +26,8 @@ pub mod forward_grad;
 pub mod fzoo;
 pub mod green_trainer;
 pub mod hi_zfo;
+pub mod hizoo;
+pub mod loren;
 pub mod lozo;
 pub mod lozo_m;
 pub mod mezo;
@@ -234,6 +236,8 @@ pub const REGISTRY: &[&Entry] = &[
     &fzoo::ENTRY,
     &green_trainer::ENTRY,
     &hi_zfo::ENTRY,
+    &hizoo::ENTRY,
+    &loren::ENTRY,
     &lozo::ENTRY,
     &lozo_m::ENTRY,
     &mezo::ENTRY,

@@ -138,7 +138,8 @@ pub fn orthonormal(space: &dyn Space, key: NoiseKey, shape: impl Fn(&Param) -> (
     matrices(space).map(factor).collect()
 }
 
-fn normal(space: &dyn Space, key: NoiseKey, param: &Param, (rows, cols): (usize, usize)) -> Vec<f32> {
+/// Independent standard normal values of a parameter, row after row.
+pub fn normal(space: &dyn Space, key: NoiseKey, param: &Param, (rows, cols): (usize, usize)) -> Vec<f32> {
     let mut values = vec![0.0; rows * cols];
     let noise = key.tensor(param.noise_name());
     noise.fill(space.context().isa, Law::Gaussian, 0..rows as u64, 0..cols, &mut values);

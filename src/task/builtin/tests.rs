@@ -126,8 +126,8 @@ fn masked_examples_are_the_reference_ones() {
 fn every_task_says_what_it_asks_and_has_at_least_two_answers_or_generates_them() {
     for task in builtin_tasks() {
         assert!(!task.about().is_empty() && !task.source().is_empty(), "{}", task.name());
-        assert_eq!(task.generation().is_some(), ["squad", "drop"].contains(&task.name()), "{}", task.name());
-        let by_tokens = ["squad", "drop", "copa", "record"].contains(&task.name()) || task.format().is_some();
+        assert_eq!(task.generation().is_some(), ["squad", "drop", "gsm8k"].contains(&task.name()), "{}", task.name());
+        let by_tokens = ["squad", "drop", "gsm8k", "copa", "record"].contains(&task.name()) || task.format().is_some();
         let objective = match task.style() {
             Style::Masked => Objective::LabelWords,
             Style::Causal if by_tokens => Objective::LanguageModel,

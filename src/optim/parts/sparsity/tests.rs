@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn context() -> Context {
-    Context::new(crate::simd::Isa::fastest())
+    Context::new(crate::kernels::Isa::fastest())
 }
 
 /// Values of every kind, many of them of one magnitude.
