@@ -206,7 +206,7 @@ fn main() {
         .map(|(seed, (numbers, encoded))| {
             let ours = || {
                 step(&mut tuned, seed as u64, |model, cx, lanes| {
-                    let losses = sentences.examples.losses(model, cx, numbers, lanes).expect("losses");
+                    let losses = sentences.examples.losses(model, cx, (0, numbers), lanes).expect("losses");
                     losses.iter().map(|lane| lane.iter().sum::<f64>() / numbers.len() as f64).collect()
                 })
             };

@@ -6,6 +6,7 @@
 //! `ARCHITECTURE.md` names the floors and the contracts.
 
 pub mod cli;
+pub mod compare;
 pub mod direction;
 pub mod journal;
 pub mod kernels;

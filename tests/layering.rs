@@ -28,6 +28,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("journal", &["optim", "direction"]),
     ("objective", &["model", "task", "direction", "noise", "kernels", "tensor"]),
     ("train", EVERYTHING_BELOW),
+    ("compare", EVERYTHING_BELOW),
     ("cli", EVERYTHING_BELOW),
 ];
 /// Stands for every earlier row of [`FLOORS`], and for `error.rs`, which names the errors of all floors.

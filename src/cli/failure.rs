@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Exit, dump::Problem};
 use crate::{
+    compare::CompareError,
     journal::JournalError,
     model::ModelError,
     objective::{ExamplesError, GenerationError},
@@ -81,6 +82,10 @@ pub(super) enum Failure {
     #[error(transparent)]
     #[diagnostic(code(train))]
     Train(TrainError),
+    /// A comparison cannot begin or go on.
+    #[error(transparent)]
+    #[diagnostic(code(compare))]
+    Compare(CompareError),
     /// A task asks for what the model's head does not answer.
     #[error("the task {task} needs a model with a {needs} head; this {family} model's is {found}")]
     #[diagnostic(code(head), help("`zofo inspect DIR` shows a model's head, `zofo list tasks` what tasks are for"))]
@@ -124,6 +129,7 @@ impl Failure {
             | Failure::Text(TextError::Read { .. })
             | Failure::Data(ReadError::Read { .. }) => Exit::Io,
             Failure::Train(error) => train_exit(error),
+            Failure::Compare(error) => compare_exit(error),
             Failure::Head { .. } | Failure::Examples(ExamplesError::Head { .. } | ExamplesError::Criterion { .. }) => {
                 Exit::Usage
             }
@@ -212,6 +218,28 @@ impl From<TrainError> for Failure {
             TrainError::Examples(error) => error.into(),
             error => Failure::Train(error),
         }
+    }
+}
+
+impl From<CompareError> for Failure {
+    fn from(error: CompareError) -> Failure {
+        match error {
+            CompareError::Train(error) => error.into(),
+            error => Failure::Compare(error),
+        }
+    }
+}
+
+/// The exit code of a comparison that failed; where a run of it did, that one's.
+fn compare_exit(error: &CompareError) -> Exit {
+    let of_runs = [Exit::Usage, Exit::InputChanged, Exit::JournalDamaged, Exit::Io];
+    match error {
+        CompareError::Cell { exit, .. } => {
+            of_runs.into_iter().find(|code| *code as i32 == *exit).unwrap_or(Exit::Failed)
+        }
+        CompareError::Train(error) => train_exit(error),
+        CompareError::Holds { .. } | CompareError::NoDev { .. } => Exit::Usage,
+        CompareError::Ledger { .. } | CompareError::Report { .. } => Exit::Failed,
     }
 }
 

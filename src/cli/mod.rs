@@ -5,6 +5,7 @@
 //! ([`Exit`]) and `--json` shapes only ever gain fields. With `--json`, standard output holds exactly
 //! one JSON object, errors included; progress and logs always go to standard error.
 
+mod compare;
 mod console;
 mod demo;
 mod dump;
@@ -49,6 +50,7 @@ Examples:
   zofo train run.toml                fine-tune a model; --resume goes on where it was left
   zofo export runs/sst2-mezo TUNED   a model directory of the run's tuned weights
   zofo evaluate --model DIRECTORY --task perplexity --data texts.jsonl
+  zofo compare run.toml --optimizers mezo,lozo,adamw --budget 5m   which method to take
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 non-finite loss, 4 input changed, 5 does not fit,
 6 output locked, 7 journal damaged, 74 I/O, 130 and 143 interrupted.";
@@ -81,6 +83,8 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run several optimizers on one job with the same budget, and report which to take
+    Compare(compare::Arguments),
     /// Fine-tune a small model that is made on the spot; under a minute, no download
     Demo(demo::Arguments),
     /// Write logits, losses or slopes of given tokens to a safetensors file, to compare engines
@@ -144,6 +148,7 @@ fn execute(arguments: &Arguments, console: &mut Console) -> Result<Exit, Failure
     }
     // On a worker itself: from outside the pool, every parallel kernel would wake and await another thread.
     rayon::scope(|_| match &arguments.command {
+        Command::Compare(arguments) => compare::run(arguments, &context, console),
         Command::Demo(arguments) => demo::run(arguments, &context, console),
         Command::Dump(arguments) => dump::run(arguments, &context, console),
         Command::Evaluate(arguments) => evaluate::run(arguments, &context, console),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::train::duration;
+use crate::train::duration;
 
 /// A report for people.
 pub(super) fn text(report: &Value) -> String {

@@ -12,7 +12,7 @@ use super::{Exit, Failure, console::Console, load, report};
 use crate::{
     kernels::Context,
     optim::{self, Optimizer},
-    train::{Event, Interrupt, Job, Outcome, Plan, Run, RunDir, RunFile, StepMetrics, TrainError, finished},
+    train::{Event, Interrupt, Job, Outcome, Plan, Run, RunDir, RunFile, StepMetrics, TrainError, duration, finished},
 };
 
 /// Seconds between two lines about steps and evaluations where nobody watches a terminal.
@@ -139,16 +139,6 @@ fn lines(plan: &Plan) -> Vec<String> {
 fn show_plan(console: &mut Console, plan: &Plan) {
     console.clear();
     lines(plan).iter().for_each(|line| console.progress(line, true));
-}
-
-/// Seconds as people say them.
-pub(super) fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds} s"),
-        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
-        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
-    }
 }
 
 /// What is shown while a run goes on.

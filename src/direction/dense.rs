@@ -9,7 +9,7 @@ use std::{ops::Range, sync::Arc};
 
 use rayon::prelude::*;
 
-use super::RowFn;
+use super::{RowFn, flips::Flips};
 use crate::{
     kernels::{
         Context,
@@ -46,12 +46,14 @@ pub struct Dense<'a> {
     pub scale: Option<MatRef<'a>>,
     /// Elements outside do not move.
     pub mask: Option<Mask<'a>>,
+    /// Signs of rows and columns.
+    pub flips: Flips,
 }
 
 /// The values of a source as they are, everywhere.
 impl<'a> From<Source<'a>> for Dense<'a> {
     fn from(source: Source<'a>) -> Self {
-        Dense { source, scale: None, mask: None }
+        Dense { source, scale: None, mask: None, flips: Flips::default() }
     }
 }
 
@@ -80,13 +82,26 @@ impl<'a> Dense<'a> {
         matches!(self.source, Source::Weights | Source::Drift(_))
     }
 
+    /// Whether this is known to have the values of `other` but for their signs.
+    pub(super) fn shares(&self, other: &Dense<'_>) -> bool {
+        let same_source = match (self.source, other.source) {
+            (Source::Noise(noise, law), Source::Noise(other, of)) => (noise, law) == (other, of),
+            (Source::Explicit(values), Source::Explicit(other)) => std::ptr::eq(values.data(), other.data()),
+            _ => false,
+        };
+        let scales = [self.scale, other.scale].map(|scale| scale.map(|scale| scale.data().as_ptr()));
+        let masks = [self.mask, other.mask].map(|mask| mask.map(|mask| mask.words.as_ptr()));
+        same_source && scales[0] == scales[1] && masks[0] == masks[1]
+    }
+
     /// Its rows `rows`, one after the other and +0 outside of the mask: made in `z`, unless they lie somewhere. `stored`
     /// are those of the weight, for directions that read them.
     pub(super) fn rows<'z>(&self, cx: &Context, rows: Range<usize>, stored: &'z [f32], z: &'z mut [f32]) -> &'z [f32]
     where
         'a: 'z,
     {
-        let (cols, plain) = (z.len() / rows.len(), self.scale.is_none() && self.mask.is_none());
+        let plain = self.scale.is_none() && self.mask.is_none() && self.flips.is_empty();
+        let cols = z.len() / rows.len();
         match self.source {
             Source::Noise(noise, law) => noise.fill(cx.isa, law, rows.start as u64..rows.end as u64, 0..cols, z),
             Source::Explicit(values) => {
@@ -106,6 +121,7 @@ impl<'a> Dense<'a> {
             Source::Rows(rule) => each_row(rows.clone(), z, |row, z| rule.row(row, 0..cols, z)),
         }
         if !plain {
+            self.flips.apply(cx.isa, rows.clone(), z);
             each_row(rows, z, |row, z| self.scale_and_mask(row, z));
         }
         z
@@ -292,6 +308,7 @@ impl SimdOp for FillPanel<'_, '_> {
                 |stored, anchor| simd.sub(stored, anchor),
             );
         }
+        direction.flips.apply_panel(simd, rows.clone(), depth.clone(), z);
         if let Some(scale) = direction.scale {
             combine(
                 simd,

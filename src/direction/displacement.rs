@@ -15,7 +15,8 @@ use crate::{
 
 /// A recipe for a tensor `z` of a parameter's shape.
 ///
-/// All but [`Direction::LowRank`] are elementwise: they may be scaled once and masked once, in either order.
+/// All but [`Direction::LowRank`] and [`Direction::PerExample`] are elementwise: they may be scaled, masked and flipped
+/// once each, in any order.
 #[derive(Clone, Debug)]
 pub enum Direction {
     /// Keyed noise: nothing is stored.
@@ -56,6 +57,20 @@ pub enum Direction {
         /// One bit per element of the stored shape, laid out as [`fuse::Mask`](super::fuse::Mask) says.
         mask: Arc<[u32]>,
     },
+    /// `of` with a sign for each row and each column: `s[row] · of[row, col] · t[col]`. Under all signs `of` is the same:
+    /// whatever several of them meet together, its values are made once.
+    Flipped {
+        /// What is flipped: elementwise.
+        of: Box<Direction>,
+        /// Names the signs of rows; none if all are positive.
+        rows: Option<NoiseKey>,
+        /// Names the signs of columns.
+        cols: Option<NoiseKey>,
+    },
+    /// A direction of its own for each example of a batch, in the order of the batch: no point in space, but as many as there
+    /// are examples, each of which is evaluated at its own ([`Displacement::of_example`]).
+    /// Those that differ in their signs alone share a product.
+    PerExample(Arc<[Direction]>),
 }
 
 /// Where a parameter's [`Direction::Drift`] is measured from.
@@ -86,6 +101,34 @@ impl DirectionSet {
     /// A set of these directions.
     pub fn new(directions: impl IntoIterator<Item = (ParamId, Direction)>) -> Self {
         DirectionSet { directions: directions.into_iter().collect() }
+    }
+    /// The set in which example `i` of a batch moves along `sets[i]`.
+    ///
+    /// # Panics
+    /// If they do not move the same parameters.
+    pub fn per_example(sets: &[Arc<DirectionSet>]) -> Self {
+        let moved = |set: &DirectionSet| set.params().collect::<Vec<_>>();
+        let params = sets.first().map(|set| moved(set)).unwrap_or_default();
+        assert!(sets.iter().all(|set| moved(set) == params), "examples that move different parameters");
+        let each =
+            |id: ParamId| (id, Direction::PerExample(sets.iter().map(|set| set.directions[&id].clone()).collect()));
+        DirectionSet::new(params.into_iter().map(each))
+    }
+    /// Along which directions example `example` of a batch moves.
+    ///
+    /// # Panics
+    /// If it has none of its own where others have.
+    #[must_use]
+    pub fn of_example(&self, example: usize) -> Self {
+        let of = |(id, direction): (&ParamId, &Direction)| match direction {
+            Direction::PerExample(each) => (*id, each[example].clone()),
+            shared => (*id, shared.clone()),
+        };
+        DirectionSet::new(self.directions.iter().map(of))
+    }
+    /// Whether examples have directions of their own.
+    pub fn is_per_example(&self) -> bool {
+        self.directions.values().any(|direction| matches!(direction, Direction::PerExample(_)))
     }
     /// The direction of a parameter, if it moves.
     pub fn get(&self, id: ParamId) -> Option<&Direction> {
@@ -153,6 +196,20 @@ impl Displacement {
     pub fn along(set: &Arc<DirectionSet>, coefficient: f32) -> Self {
         let coefficients = Coefficients::One(coefficient);
         Displacement { terms: vec![Term { set: Arc::clone(set), coefficients }] }
+    }
+    /// Where example `example` of a batch is evaluated.
+    ///
+    /// # Panics
+    /// As [`DirectionSet::of_example`].
+    #[must_use]
+    pub fn of_example(&self, example: usize) -> Self {
+        let of =
+            |term: &Term| Term { set: Arc::new(term.set.of_example(example)), coefficients: term.coefficients.clone() };
+        Displacement { terms: self.terms.iter().map(of).collect() }
+    }
+    /// Whether examples have directions of their own.
+    pub fn is_per_example(&self) -> bool {
+        self.terms.iter().any(|term| term.set.is_per_example())
     }
     /// Whether some term moves the parameter.
     pub fn moves(&self, id: ParamId) -> bool {

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{
     Direction, DirectionSet, Param, ParamTable,
     dense::widen_rows,
+    rows::PartRows,
     thin::{Part, Thin},
 };
 use crate::{
@@ -81,7 +82,8 @@ fn block_products(isa: Isa, param: &Param, present: &[(usize, Part<'_>)], block:
 /// # Panics
 /// If what the direction or `stored` holds has not the parameter's shape, or as [`Moves::of`](super::Moves::of).
 pub fn norm(cx: &Context, direction: &Direction, param: &Param, stored: WeightRef<'_>) -> f64 {
-    let (part, cols) = (Part::of(direction, param).rows(), param.cols());
+    // Signs change no square.
+    let (part, cols) = (PartRows::of(Part::of(direction, param).unflipped(), None), param.cols());
     let square = |block: usize| {
         let rows = block * PANEL_ROWS..param.rows().min((block + 1) * PANEL_ROWS);
         let (mut values, mut z) = (Vec::new(), vec![0.0; rows.len() * cols]);
@@ -126,7 +128,10 @@ mod tests {
     fn reads_weights(direction: &Direction) -> bool {
         match direction {
             Direction::Weights | Direction::Drift(_) => true,
-            Direction::Scaled { of, .. } | Direction::Masked { of, .. } => reads_weights(of),
+            Direction::Scaled { of, .. } | Direction::Masked { of, .. } | Direction::Flipped { of, .. } => {
+                reads_weights(of)
+            }
+            Direction::PerExample(each) => each.iter().any(reads_weights),
             Direction::Dense { .. } | Direction::Explicit(_) | Direction::LowRank { .. } | Direction::Rows(_) => false,
         }
     }

@@ -3,6 +3,7 @@
 
 use super::{
     Direction, Displacement, Param, ParamId, RowFn,
+    flips::Flips,
     fuse::{Mask, Perturbed, Source},
 };
 
@@ -30,7 +31,7 @@ pub fn dense(perturbed: &Perturbed<'_>, branch: usize) -> Vec<f32> {
                     Source::Rows(rule) => element(rule, row, col),
                 };
                 let z = direction.scale.map_or(z, |scale| z * scale.row(row)[col]);
-                term.coefficients[branch].mul_add(z, w)
+                term.coefficients[branch].mul_add(z * direction.flips.at(row, col), w)
             })
         })
         .collect()
@@ -39,7 +40,8 @@ pub fn dense(perturbed: &Perturbed<'_>, branch: usize) -> Vec<f32> {
 /// A whole direction, row-major: `z` of a parameter whose values are `values`, +0 outside of a mask.
 ///
 /// # Panics
-/// If the number of values is not the parameter's, or what the direction holds has not its shape.
+/// If the number of values is not the parameter's, or what the direction holds has not its shape; if there is not one
+/// direction but one of each example.
 pub fn direction(direction: &Direction, param: &Param, values: &[f32]) -> Vec<f32> {
     elements(direction, param, values).into_iter().map(Option::unwrap_or_default).collect()
 }
@@ -76,6 +78,12 @@ fn elements(direction: &Direction, param: &Param, values: &[f32]) -> Vec<Option<
             let masked = |(at, z): (usize, Option<f32>)| z.filter(|_| mask.contains(at / cols, at % cols));
             elements(of, param, values).into_iter().enumerate().map(masked).collect()
         }
+        Direction::Flipped { of, rows, cols: columns } => {
+            let flips = Flips::new(*rows, *columns, param.noise_name());
+            let flipped = |(at, z): (usize, Option<f32>)| z.map(|z| z * flips.at(at / cols, at % cols));
+            elements(of, param, values).into_iter().enumerate().map(flipped).collect()
+        }
+        Direction::PerExample(_) => panic!("the directions of {:?} are those of examples", param.name()),
     }
 }
 

@@ -10,19 +10,24 @@
 //! *What must stay true.* A displacement is applied term by term, left to right, one fused multiply-add
 //! per element and term; the order is part of contract C1, for probes and updates alike.
 
+mod apart;
 mod dense;
 pub mod displacement;
+mod examples;
+mod flips;
 pub mod fuse;
 mod gram;
 pub mod lanes;
 pub mod materialize;
 pub mod params;
+mod rows;
 mod tangents;
 #[cfg(test)]
 mod tests;
 mod thin;
 
 pub use displacement::{Anchor, Coefficients, Direction, DirectionSet, Displacement, RowFn, Term};
+pub use examples::ExampleRows;
 pub use gram::{gram, norm};
 pub use lanes::{Moves, Stored};
 pub use params::{Param, ParamId, ParamTable};

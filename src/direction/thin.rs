@@ -5,15 +5,14 @@
 //! formed (rows of a table, vectors, updates). A matmul forms none: it computes `(x R) Lᵀ`, which differs by roundings
 //! that [`super::materialize`] bounds. Every row of it has the same bits in any company.
 
-use std::ops::Range;
-
 use super::{
     Direction, Param, Stored,
     dense::{Dense, Mask, Source},
+    flips::Flips,
 };
 use crate::{
     kernels::{
-        Context, elementwise,
+        Context,
         matmul::{self, PanelSource, low_rank, product},
     },
     tensor::{MatMut, MatRef},
@@ -32,11 +31,11 @@ impl<'a> Part<'a> {
     /// A parameter's direction.
     ///
     /// # Panics
-    /// If what the direction holds has not the parameter's shape; if it is scaled or masked twice, or low-rank and scaled
-    /// or masked.
+    /// If what the direction holds has not the parameter's shape; if it is scaled, masked or flipped twice, or low-rank and
+    /// scaled, masked or flipped; if there is not one direction, but one of each example.
     pub(super) fn of(direction: &'a Direction, param: &Param) -> Self {
         let (rows, cols) = (param.rows(), param.cols());
-        let (mut of, mut scale, mut mask) = (direction, None, None);
+        let (mut of, mut scale, mut mask, mut flips) = (direction, None, None, Flips::default());
         let source = loop {
             match of {
                 Direction::Masked { of: inner, mask: words } => {
@@ -49,8 +48,13 @@ impl<'a> Part<'a> {
                     assert!(outer.is_none(), "the direction of {:?} is scaled twice", param.name());
                     of = inner;
                 }
+                Direction::Flipped { of: inner, rows, cols } => {
+                    let outer = std::mem::replace(&mut flips, Flips::new(*rows, *cols, param.noise_name()));
+                    assert!(outer.is_empty(), "the direction of {:?} is flipped twice", param.name());
+                    of = inner;
+                }
                 Direction::LowRank { left, right, rank } => {
-                    let plain = scale.is_none() && mask.is_none();
+                    let plain = scale.is_none() && mask.is_none() && flips.is_empty();
                     assert!(plain, "the low-rank direction of {:?} is scaled or masked", param.name());
                     let (left, right) = (MatRef::new(left, rows, *rank), MatRef::new(right, cols, *rank));
                     return Part::Thin(Thin { left, right });
@@ -65,72 +69,36 @@ impl<'a> Part<'a> {
                     break Source::Drift(anchor);
                 }
                 Direction::Rows(rule) => break Source::Rows(&**rule),
+                Direction::PerExample(_) => panic!("the directions of {:?} are those of examples", param.name()),
             }
         };
-        Part::Dense(Dense { source, scale, mask })
+        Part::Dense(Dense { source, scale, mask, flips })
     }
 
-    /// Its rows, some at a time.
-    pub(super) fn rows(self) -> PartRows<'a> {
+    /// The signs of its rows and columns.
+    pub(super) fn flips(&self) -> Flips {
         match self {
-            Part::Dense(dense) => PartRows::Dense(dense),
-            Part::Thin(Thin { left, right }) => {
-                let column = |r: usize| (0..right.rows()).map(|row| right.row(row)[r]).collect();
-                PartRows::Thin { left, columns: (0..left.cols()).map(column).collect() }
-            }
-        }
-    }
-}
-
-/// The rows of a direction.
-#[derive(Clone, Debug)]
-pub(super) enum PartRows<'a> {
-    Dense(Dense<'a>),
-    /// The left factor, and the columns of the right one.
-    Thin {
-        left: MatRef<'a>,
-        columns: Vec<Vec<f32>>,
-    },
-}
-
-impl<'a> PartRows<'a> {
-    /// Whether its values are made of those of the weight.
-    pub(super) fn reads_stored(&self) -> bool {
-        matches!(self, PartRows::Dense(dense) if dense.reads_stored())
-    }
-
-    /// Rows `rows`, one after the other: made in `z`, unless they lie somewhere. `stored` are those of the weight, for
-    /// directions that read them.
-    pub(super) fn block<'z>(&self, cx: &Context, rows: Range<usize>, stored: &'z [f32], z: &'z mut [f32]) -> &'z [f32]
-    where
-        'a: 'z,
-    {
-        match self {
-            PartRows::Dense(dense) => dense.rows(cx, rows, stored, z),
-            PartRows::Thin { left, columns } => {
-                z.fill(0.0);
-                let cols = z.len() / rows.len();
-                for (row, z) in rows.zip(z.chunks_exact_mut(cols)) {
-                    for (&factor, column) in left.row(row).iter().zip(columns) {
-                        elementwise::axpy(cx, factor, column, z);
-                    }
-                }
-                z
-            }
+            Part::Dense(dense) => dense.flips,
+            Part::Thin(_) => Flips::default(),
         }
     }
 
-    /// Row `row` alone.
-    pub(super) fn row(&self, cx: &Context, row: usize, stored: &[f32]) -> Vec<f32> {
-        let mut z = cx.workspace.take(stored.len());
-        self.block(cx, row..row + 1, stored, &mut z).to_vec()
+    /// The same without signs.
+    pub(super) fn unflipped(mut self) -> Self {
+        if let Part::Dense(dense) = &mut self {
+            dense.flips = Flips::default();
+        }
+        self
     }
 
-    /// Which elements take part; `None` if all do.
-    pub(super) fn mask(&self) -> Option<Mask<'a>> {
-        match self {
-            PartRows::Dense(dense) => dense.mask,
-            PartRows::Thin { .. } => None,
+    /// Whether this is known to have the values of `other` but for their signs.
+    pub(super) fn shares(&self, other: &Part<'_>) -> bool {
+        match (self, other) {
+            (Part::Dense(dense), Part::Dense(other)) => dense.shares(other),
+            (Part::Thin(thin), Part::Thin(other)) => {
+                std::ptr::eq(thin.left.data(), other.left.data()) && std::ptr::eq(thin.right.data(), other.right.data())
+            }
+            _ => false,
         }
     }
 }
@@ -145,12 +113,12 @@ pub(super) struct Thin<'a> {
 }
 
 impl<'a> Thin<'a> {
-    fn rank(self) -> usize {
+    pub(super) fn rank(self) -> usize {
         self.left.cols()
     }
 
     /// The factors at the inputs and at the outputs of a layer.
-    fn factors(self, stored: Stored) -> (MatRef<'a>, MatRef<'a>) {
+    pub(super) fn factors(self, stored: Stored) -> (MatRef<'a>, MatRef<'a>) {
         match stored {
             Stored::OutIn => (self.right, self.left),
             Stored::InOut => (self.left, self.right),

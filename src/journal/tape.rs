@@ -5,8 +5,9 @@
 //! the same update.
 //!
 //! *What must stay true* (contract C4). An optimizer is told nothing that its record does not hold: both oracles answer
-//! totals only. A replay asks the world behind for no number, and an update that is not the recorded one is an error. Steps
-//! that took gradients are made again with the world itself, and [`same`] says whether it answered as it did.
+//! totals only, unless they are asked for what each example contributes, whose sum is the total. A replay asks the world
+//! behind for no number, and an update that is not the recorded one is an error. Steps that took gradients are made again
+//! with the world itself, and [`same`] says whether it answered as it did.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -81,6 +82,11 @@ impl<'o> Recorder<'o> {
         self.values.extend(losses.iter().map(|losses| losses.total));
         losses.iter().map(|losses| total(losses.total)).collect()
     }
+
+    fn hear_examples(&mut self, losses: Vec<Losses>) -> Vec<Losses> {
+        self.values.extend(losses.iter().flat_map(|losses| &losses.per_example));
+        losses.into_iter().map(|losses| Losses::summed(losses.per_example)).collect()
+    }
 }
 
 /// Answers a step from its record; updates go to `inner`.
@@ -88,13 +94,15 @@ pub struct Replay<'o> {
     inner: &'o mut dyn Oracle,
     record: &'o Record,
     used: usize,
+    /// Of the batch, once it was asked for.
+    examples: usize,
     committed: Vec<f32>,
 }
 
 impl<'o> Replay<'o> {
     /// Stands for the world of the step that `record` is about.
     pub fn new(inner: &'o mut dyn Oracle, record: &'o Record) -> Self {
-        Replay { inner, record, used: 0, committed: Vec::new() }
+        Replay { inner, record, used: 0, examples: 0, committed: Vec::new() }
     }
 
     /// Checks that the step which ended with `report` is the recorded one.
@@ -117,14 +125,24 @@ impl<'o> Replay<'o> {
         }
     }
 
-    fn next(&mut self, count: usize) -> Result<Vec<Losses>, OracleError> {
+    fn next(&mut self, count: usize) -> Result<&'o [f64], OracleError> {
         let Record { step, ref values, .. } = *self.record;
-        let Some(numbers) = values.get(self.used..self.used + count) else {
-            let (wanted, recorded) = (self.used + count, values.len());
-            return Err(OracleError::World(Box::new(ReplayError::TooFew { step, wanted, recorded })));
+        let wanted = self.used.saturating_add(count);
+        let Some(numbers) = values.get(self.used..wanted) else {
+            return Err(OracleError::World(Box::new(ReplayError::TooFew { step, wanted, recorded: values.len() })));
         };
-        self.used += count;
-        Ok(numbers.iter().map(|&number| total(number)).collect())
+        self.used = wanted;
+        Ok(numbers)
+    }
+
+    fn totals(&mut self, count: usize) -> Result<Vec<Losses>, OracleError> {
+        Ok(self.next(count)?.iter().map(|&number| total(number)).collect())
+    }
+
+    fn by_example(&mut self, count: usize) -> Result<Vec<Losses>, OracleError> {
+        assert!(self.examples > 0, "what examples contribute is asked for after their number");
+        let numbers = self.next(count.saturating_mul(self.examples))?;
+        Ok(numbers.chunks_exact(self.examples).map(|losses| Losses::summed(losses.to_vec())).collect())
     }
 }
 
@@ -174,11 +192,30 @@ impl Oracle for Recorder<'_> {
         let losses = self.inner.losses(batch, probes)?;
         Ok(self.hear(&losses))
     }
+    fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
+        let examples = self.inner.batch_size(batch)?;
+        self.values.push(examples as f64);
+        Ok(examples)
+    }
+    fn losses_by_example(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        let losses = self.inner.losses_by_example(batch, probes)?;
+        Ok(self.hear_examples(losses))
+    }
     fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
         let (loss, slopes) = self.inner.slopes(batch, along)?;
         self.flags = self.flags.with(Flags::SLOPES);
         let loss = self.hear(&[loss]).remove(0);
         Ok((loss, self.hear(&slopes)))
+    }
+    fn slopes_by_example(
+        &mut self,
+        batch: BatchId,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Losses, Vec<Losses>), OracleError> {
+        let (loss, slopes) = self.inner.slopes_by_example(batch, along)?;
+        self.flags = self.flags.with(Flags::SLOPES);
+        let loss = self.hear_examples(vec![loss]).remove(0);
+        Ok((loss, self.hear_examples(slopes)))
     }
     fn gradients(
         &mut self,
@@ -225,12 +262,33 @@ impl Oracle for Replay<'_> {
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)
     }
+    fn batch_size(&mut self, _: BatchId) -> Result<usize, OracleError> {
+        let (found, recorded) = (self.next(1)?[0] as usize, self.record.values.len());
+        // A batch has examples, and as many numbers follow, or this is no number of them.
+        if found == 0 || found > recorded {
+            let wanted = self.used.saturating_add(found.max(recorded));
+            return Err(OracleError::World(Box::new(ReplayError::TooFew { step: self.record.step, wanted, recorded })));
+        }
+        self.examples = found;
+        Ok(found)
+    }
     fn losses(&mut self, _: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
-        self.next(probes.len())
+        self.totals(probes.len())
+    }
+    fn losses_by_example(&mut self, _: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        self.by_example(probes.len())
     }
     fn slopes(&mut self, _: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
-        let loss = self.next(1)?.remove(0);
-        Ok((loss, self.next(along.len())?))
+        let loss = self.totals(1)?.remove(0);
+        Ok((loss, self.totals(along.len())?))
+    }
+    fn slopes_by_example(
+        &mut self,
+        _: BatchId,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Losses, Vec<Losses>), OracleError> {
+        let loss = self.by_example(1)?.remove(0);
+        Ok((loss, self.by_example(along.len())?))
     }
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         self.committed.extend(coefficients(update));
@@ -308,6 +366,37 @@ mod tests {
         assert!(differs(|record| record.coefficients ^= 1).starts_with("step 2 comes out with another update"));
         assert!(differs(|record| record.lr *= 2.0).starts_with("step 2 comes out with another learning rate"));
         assert!(differs(|record| record.flags = Flags::NONE).starts_with("step 2 comes out with another kind of loss"));
+    }
+
+    #[test]
+    fn what_each_example_contributes_is_recorded_after_their_number_and_replays_to_the_same_bits() {
+        for estimator in ["two-sided", "slope"] {
+            let options = format!("queries = 2\ndirections = \"per-example\"\nestimator = {estimator:?}");
+            let table: toml::Table = options.parse().expect("TOML");
+            let build = || optim::find("mezo").and_then(|entry| entry.build(&table)).expect("an optimizer");
+            let (mut live, mut again) = (worlds::mixed_ranks(), worlds::mixed_ranks());
+            let (mut first, mut second) = (build(), build());
+            for step in 0..3 {
+                let clock = Clock { seed: 7, step, steps: 3 };
+                let mut recorder = Recorder::new(&mut live);
+                let report = first.step(&mut recorder, clock).expect("a step");
+                let record = recorder.record(step + 1, &report);
+                // A matrix of twelve values and a vector of five: as many examples.
+                assert_eq!((record.values.len(), record.values[0]), (1 + report.evaluations * 17, 17.0));
+                let mut replay = Replay::new(&mut again, &record);
+                assert_eq!(second.step(&mut replay, clock).expect("a replay").loss.to_bits(), report.loss.to_bits());
+                replay.finish(&report).expect("the same step");
+                for count in [0.0, 16.0, 18.0, 1e300, f64::NAN] {
+                    let mut other = record.clone();
+                    other.values[0] = count;
+                    let mut elsewhere = worlds::mixed_ranks();
+                    let mut replay = Replay::new(&mut elsewhere, &other);
+                    let report = build().step(&mut replay, clock);
+                    assert!(report.is_err() || replay.finish(&report.expect("a step")).is_err(), "{count} examples");
+                }
+            }
+            assert_same_bits(&live.values()[0], &again.values()[0], estimator);
+        }
     }
 
     #[test]

@@ -45,11 +45,11 @@ pub fn forward<W: PanelSource>(
     bias: Option<&[f32]>,
     targets: &Targets,
 ) -> Vec<Sums> {
-    forward_by(cx, x, weight.branches(), targets, |x, logits| matmul::forward(cx, x, weight, bias, logits))
+    forward_by(cx, x, weight.branches(), targets, |_, x, logits| matmul::forward(cx, x, weight, bias, logits))
 }
 
 /// As [`forward`] for `groups` equal groups of rows of `x`, whatever makes logits of them: `product` is called with
-/// the same rows of every group, `[groups · r, D]`, and writes theirs, `[groups · r, V]`.
+/// the numbers of some rows and these rows of every group, `[groups · r, D]`, and writes theirs, `[groups · r, V]`.
 ///
 /// # Panics
 /// As [`forward`].
@@ -58,7 +58,7 @@ pub fn forward_by(
     x: MatRef,
     groups: usize,
     targets: &Targets,
-    product: impl FnMut(MatRef<'_>, MatMut<'_>),
+    product: impl FnMut(&[usize], MatRef<'_>, MatMut<'_>),
 ) -> Vec<Sums> {
     sums(cx, (x, groups), targets, product, |group, target, logits| {
         cx.isa.dispatch(RowLoss { logits: logits.row(group), target })
@@ -77,7 +77,7 @@ pub fn tangent_by(
     x: MatRef,
     groups: usize,
     targets: &Targets,
-    product: impl FnMut(MatRef<'_>, MatMut<'_>),
+    product: impl FnMut(&[usize], MatRef<'_>, MatMut<'_>),
 ) -> (Sums, Vec<Sums>) {
     let mut sums = sums(cx, (x, groups), targets, product, |group, target, logits| match group {
         0 => cx.isa.dispatch(RowLoss { logits: logits.row(0), target }),
@@ -93,7 +93,7 @@ fn sums(
     cx: &Context,
     (x, groups): (MatRef, usize),
     targets: &Targets,
-    mut product: impl FnMut(MatRef<'_>, MatMut<'_>),
+    mut product: impl FnMut(&[usize], MatRef<'_>, MatMut<'_>),
     value: impl Fn(usize, usize, MatRef<'_>) -> f64 + Sync,
 ) -> Vec<Sums> {
     let (rows, v) = (targets.labels.len(), targets.vocabulary.len());
@@ -103,7 +103,7 @@ fn sums(
         let (r, m) = (block.len(), groups * block.len());
         let input = gather(cx, x, &block, groups);
         let mut logits = cx.workspace.take::<f32>(m * v);
-        product(MatRef::new(&input, m, x.cols()), MatMut::new(&mut logits, m, v));
+        product(&numbers(&block), MatRef::new(&input, m, x.cols()), MatMut::new(&mut logits, m, v));
         let logits: &[f32] = &logits;
         let of_row = |i: usize| MatRef::with_stride(&logits[i * v..], groups, v, r * v);
         let found: Vec<_> = (0..m).into_par_iter().map(|i| value(i / r, block[i % r].target, of_row(i % r))).collect();
@@ -146,7 +146,7 @@ pub fn backward_by(
     x: MatRef,
     targets: &Targets,
     scale: Scale,
-    mut product: impl FnMut(MatRef<'_>, MatMut<'_>),
+    mut product: impl FnMut(&[usize], MatRef<'_>, MatMut<'_>),
     mut adjoint: impl FnMut(MatRef<'_>, MatMut<'_>),
     mut gradients: Gradients,
 ) -> Sums {
@@ -161,7 +161,7 @@ pub fn backward_by(
     let mut make = |block: &Block, input: &Scratch<'_, f32>| {
         let m = block.rows.len();
         let mut logits = cx.workspace.take::<f32>(m * v);
-        product(MatRef::new(input, m, d), MatMut::new(&mut logits, m, v));
+        product(&numbers(&block.rows), MatRef::new(input, m, d), MatMut::new(&mut logits, m, v));
         logits
     };
     let evaluate = |block: &Block, logits: &[f32], values: &mut [f64]| {
@@ -259,6 +259,10 @@ impl<W: PanelSource> PanelSource for Selected<'_, W> {
 struct Labelled {
     row: usize,
     target: usize,
+}
+
+fn numbers(rows: &[Labelled]) -> Vec<usize> {
+    rows.iter().map(|labelled| labelled.row).collect()
 }
 
 /// Labelled rows whose logits exist at a time, and how many are each example's.
@@ -377,7 +381,7 @@ mod tests {
             same_sums(&forward(cx, x, &weight, Some(&bias), &targets)[0], &expected, label);
             // The input, its change, and a change of nothing.
             let stacked = [x.data(), x_dot.data(), &[0.0; R * D]].concat();
-            let (loss, slopes) = tangent_by(cx, MatRef::new(&stacked, 3 * R, D), 3, &targets, |x, mut y| {
+            let (loss, slopes) = tangent_by(cx, MatRef::new(&stacked, 3 * R, D), 3, &targets, |_, x, mut y| {
                 let rows = x.rows() / 3;
                 let (own, dot) = (x.row_range(0..rows), x.row_range(rows..2 * rows));
                 matmul::forward(cx, own, &weight, Some(&bias), y.row_range_mut(0..rows));
@@ -407,7 +411,8 @@ mod tests {
                     weight: Some(MatMut::new(&mut w_bar, V, D)),
                     bias: Some(&mut b_bar),
                 };
-                let product = |x: MatRef<'_>, y: MatMut<'_>| matmul::forward(cx, x, &weight, Some(&bias), y);
+                let product =
+                    |_: &[usize], x: MatRef<'_>, y: MatMut<'_>| matmul::forward(cx, x, &weight, Some(&bias), y);
                 let adjoint = |y: MatRef<'_>, x: MatMut<'_>| matmul::backward::input(cx, y, &weight, false, x);
                 same_sums(&backward_by(cx, x, &targets, scale, product, adjoint, gradients), &expected, label);
             }

@@ -1,17 +1,19 @@
 //! A ragged batch: the tokens of several sequences end to end, no padding.
 
 use super::{ArchSpec, ModelError};
-use crate::tensor::Sequences;
+use crate::{direction::ExampleRows, tensor::Sequences};
 
 /// The tokens of a forward pass. A token's row is its place among all tokens of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     ids: Vec<u32>,
     sequences: Sequences,
+    /// The example that each sequence belongs to.
+    examples: Vec<usize>,
 }
 
 impl Batch {
-    /// These sequences, in order; empty ones are allowed.
+    /// These sequences, in order; empty ones are allowed. Each is an example.
     pub fn new<S: AsRef<[u32]>>(sequences: impl IntoIterator<Item = S>) -> Batch {
         let mut ids = Vec::new();
         let lengths: Vec<usize> = sequences
@@ -21,7 +23,31 @@ impl Batch {
                 sequence.as_ref().len()
             })
             .collect();
-        Batch { ids, sequences: Sequences::from_lengths(lengths) }
+        Batch { ids, examples: (0..lengths.len()).collect(), sequences: Sequences::from_lengths(lengths) }
+    }
+
+    /// The same sequences as those of other examples: `examples` has the number of each one's, which names the directions
+    /// that it has to itself, if there are any.
+    ///
+    /// # Panics
+    /// If there is not a number for each sequence.
+    #[must_use]
+    pub fn of_examples(self, examples: Vec<usize>) -> Batch {
+        assert_eq!(examples.len(), self.sequences.len(), "examples of sequences");
+        Batch { examples, ..self }
+    }
+
+    /// The same examples as those of a larger batch from number `first` on.
+    #[must_use]
+    pub fn numbered_from(mut self, first: usize) -> Batch {
+        self.examples.iter_mut().for_each(|example| *example += first);
+        self
+    }
+
+    /// The rows by their examples.
+    pub(super) fn example_rows(&self) -> Vec<ExampleRows> {
+        let of = |(rows, &example): (std::ops::Range<usize>, &usize)| rows.map(move |_| example);
+        ExampleRows::of(self.sequences.iter().zip(&self.examples).flat_map(of))
     }
 
     /// The tokens of all sequences.

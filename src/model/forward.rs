@@ -9,7 +9,11 @@ use super::{
     pass::Pass,
     stream::Stream,
 };
-use crate::{direction::Displacement, kernels::Context, tensor::MatRef};
+use crate::{
+    direction::{Displacement, ExampleRows},
+    kernels::Context,
+    tensor::MatRef,
+};
 
 /// Is shown the rows of all lanes (one lane's while they agree) after the embedding (0) and after each block (1, 2, …),
 /// the last with the closing normalisation and projection.
@@ -18,6 +22,8 @@ pub type Observer<'o> = dyn FnMut(usize, MatRef<'_>) + 'o;
 /// What enters the head: `[T, width]` per lane.
 pub struct Hidden<'w> {
     pub(super) stream: Stream<'w>,
+    /// The rows of a lane by their examples.
+    pub(super) examples: Vec<ExampleRows>,
 }
 
 impl Hidden<'_> {
@@ -36,7 +42,7 @@ impl Model {
     ///
     /// # Panics
     /// If there is no lane, or a cache with several lanes or with other sequences, or with a model whose tokens see
-    /// those after them.
+    /// those after them; if a lane has directions of examples, but none of one of the batch.
     pub fn forward<'w>(
         &self,
         cx: &'w Context,
@@ -58,11 +64,12 @@ impl Model {
         }
         let starts = cache.as_ref().map_or_else(|| vec![0; batch.sequences().len()], |cache| cache.lengths().to_vec());
         let rows = Rows::new(self, batch, starts)?;
-        let mut pass = Pass { cx, model: self, lanes, cache: cache.as_deref_mut() };
+        let examples = batch.example_rows();
+        let mut pass = Pass { cx, model: self, lanes, cache: cache.as_deref_mut(), examples: &examples };
         let stream = layers::hidden(&mut pass, &rows, observer);
         if let Some(cache) = cache {
             cache.advance(batch.sequences().iter().map(|rows| rows.len()));
         }
-        Ok(Hidden { stream })
+        Ok(Hidden { stream, examples })
     }
 }

@@ -3,6 +3,8 @@
 //! *What must stay true.* Only the rows, and where a vocabulary is named only the entries, that are asked for are
 //! computed; each has the bits it has among all the others.
 
+use std::{borrow::Cow, ops::Range};
+
 use super::{
     HeadParts, Hidden, LinearPart, Model, ModelError,
     layers::{self, Mode},
@@ -10,7 +12,7 @@ use super::{
     stream::{Grouped, Stream},
 };
 use crate::{
-    direction::Displacement,
+    direction::{Displacement, ExampleRows},
     kernels::{
         Context,
         cross_entropy::{self, Sums, Targets, Vocabulary},
@@ -48,7 +50,8 @@ impl Model {
         rows: &[usize],
         vocabulary: Vocabulary<'_>,
     ) -> Result<Logits<'w>, ModelError> {
-        let mut pass = Pass { cx, model: self, lanes, cache: None };
+        let examples = ExampleRows::select(&hidden.examples, rows);
+        let mut pass = Pass { cx, model: self, lanes, cache: None, examples: &examples };
         let head = self.head()?;
         let x = layers::head_input(&mut pass, head, &hidden.stream, rows);
         let stream = match vocabulary {
@@ -81,13 +84,18 @@ impl Model {
             let logits = self.logits(cx, hidden, lanes, rows, targets.vocabulary)?;
             return Ok((0..lanes.len()).map(|lane| cross_entropy::forward(cx, targets, logits.lane(lane))).collect());
         }
-        let mut pass = Pass { cx, model: self, lanes, cache: None };
+        let examples = ExampleRows::select(&hidden.examples, rows);
+        let mut pass = Pass { cx, model: self, lanes, cache: None, examples: &examples };
         let head = self.head()?;
         let x = layers::head_input(&mut pass, head, &hidden.stream, rows);
         let x = pass.enter(x, head.last.params());
         let groups = x.groups();
         // Head and loss in one, block of rows by block of rows.
-        let product = |x: MatRef<'_>, logits: MatMut<'_>| pass.linear(head.last, Grouped::new(x, groups), logits);
+        let product = |rows: &[usize], x: MatRef<'_>, logits: MatMut<'_>| {
+            let examples = ExampleRows::select(&examples, rows);
+            let pass = Pass { cx, model: self, lanes, cache: None, examples: &examples };
+            pass.linear(head.last, Grouped::new(x, groups), logits);
+        };
         let sums = head::forward_by(cx, x.all().rows, groups, targets, product);
         Ok((0..lanes.len()).map(|lane| sums[lane.min(groups - 1)].clone()).collect())
     }
@@ -103,16 +111,28 @@ impl<'w> Pass<'_, 'w> {
         let x = x.fork(self.cx, self.lanes.len());
         let mut logits = x.beside(self.cx, ids.len());
         let matrix = self.model.store.weight(last.weight);
-        for lane in 0..self.lanes.len() {
-            let mut alone = Pass { cx: self.cx, model: self.model, lanes: &self.lanes[lane..=lane], cache: None };
-            let entries = alone.gather(last.weight, ids, 1, matrix.cols());
-            let bias: Option<Vec<f32>> = last.bias.map(|id| {
-                let bias = &alone.vectors(id)[0];
-                ids.iter().map(|&id| bias[id as usize]).collect()
-            });
-            let y = logits.group_mut(lane);
-            matmul::forward(self.cx, x.lane(lane), &entries.group(0), bias.as_deref(), y);
+        for (lane, displacement) in self.lanes.iter().enumerate() {
+            for (point, rows) in self.points(displacement, x.rows()) {
+                let lanes = std::slice::from_ref(&*point);
+                let mut alone = Pass { cx: self.cx, model: self.model, lanes, cache: None, examples: &[] };
+                let entries = alone.gather(last.weight, ids, 1, matrix.cols());
+                let bias: Option<Vec<f32>> = last.bias.map(|id| {
+                    let bias = &alone.vectors(id)[0][0];
+                    ids.iter().map(|&id| bias[id as usize]).collect()
+                });
+                let (x, mut y) = (x.lane(lane).row_range(rows.clone()), logits.group_mut(lane));
+                matmul::forward(self.cx, x, &entries.group(0), bias.as_deref(), y.row_range_mut(rows));
+            }
         }
         logits
+    }
+
+    /// The points at which `rows` rows of a lane are evaluated: one for all of them, or each example's.
+    fn points<'d>(&self, lane: &'d Displacement, rows: usize) -> Vec<(Cow<'d, Displacement>, Range<usize>)> {
+        if !lane.is_per_example() {
+            return vec![(Cow::Borrowed(lane), 0..rows)];
+        }
+        let point = |run: &ExampleRows| (Cow::Owned(lane.of_example(run.example)), run.rows.clone());
+        self.examples.iter().map(point).collect()
     }
 }

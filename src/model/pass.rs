@@ -1,6 +1,6 @@
 //! The layers under displacements: rows are those of lanes, parameters are as each lane sees them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     KvCache, LinearPart, Model, NormPart,
@@ -8,7 +8,7 @@ use super::{
     stream::{Grouped, Stream},
 };
 use crate::{
-    direction::{Displacement, Moves, ParamId},
+    direction::{Displacement, ExampleRows, Moves, ParamId},
     kernels::{
         Context,
         activation::{self, Activation},
@@ -24,24 +24,34 @@ pub(super) struct Pass<'a, 'w> {
     pub(super) model: &'a Model,
     pub(super) lanes: &'a [Displacement],
     pub(super) cache: Option<&'a mut KvCache>,
+    /// The rows of a lane by their examples.
+    pub(super) examples: &'a [ExampleRows],
 }
+
+/// A vector in every lane, or once if nothing moves it; in a lane once, or for each example.
+pub(super) type Vectors<'a> = Vec<Vec<Cow<'a, [f32]>>>;
 
 impl<'a> Pass<'a, '_> {
     /// What the lanes make of a parameter.
     pub(super) fn moves(&self, id: ParamId) -> Moves<'a> {
-        Moves::of(self.lanes, id, &self.model.store.params()[id])
+        Moves::of(self.lanes, id, &self.model.store.params()[id]).over(self.examples)
     }
 
-    /// A vector in every lane, or once if nothing moves it.
-    pub(super) fn vectors(&self, id: ParamId) -> Vec<Cow<'a, [f32]>> {
+    /// A vector as every lane sees it.
+    pub(super) fn vectors(&self, id: ParamId) -> Vectors<'a> {
         self.moves(id).values(self.cx, self.model.store.vector(id))
     }
 
-    /// The weight and the bias of a normalisation in the first lane.
+    /// The weight and the bias of a normalisation in the first lane, which is that of no example.
     pub(super) fn norm_values(&self, part: NormPart) -> (Cow<'a, [f32]>, Option<Cow<'a, [f32]>>) {
-        let first = |id| self.vectors(id).swap_remove(0);
+        let first = |id| self.vectors(id).swap_remove(0).swap_remove(0);
         (first(part.weight), part.bias.map(first))
     }
+}
+
+/// The rows, of `rows` in one group, that each of `count` vectors is for: one for all of them, or one for each example's.
+pub(super) fn spans(examples: &[ExampleRows], rows: usize, count: usize) -> Vec<Range<usize>> {
+    if count <= 1 { std::iter::once(0..rows).collect() } else { examples.iter().map(|run| run.rows.clone()).collect() }
 }
 
 impl<'w> Mode<'w> for Pass<'_, 'w> {
@@ -72,12 +82,15 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         let weight = (self.model.store.weight(part.weight), part.stored);
         let bias = part.bias.map(|id| self.vectors(id)).unwrap_or_default();
         let moves = self.moves(part.weight);
-        if bias.len() <= 1 {
-            return moves.linear(self.cx, x.rows, weight, bias.first().map(|bias| &**bias), y);
+        if let [] | [_] = &bias[..] {
+            return moves.linear(self.cx, x.rows, weight, bias.first().map(|bias| &*bias[0]), y);
         }
         moves.linear(self.cx, x.rows, weight, None, y.reborrow());
         for (lane, bias) in bias.iter().enumerate() {
-            elementwise::add_bias(self.cx, bias, y.row_range_mut(x.range(lane)));
+            let mut own = y.row_range_mut(x.range(lane));
+            for (bias, rows) in bias.iter().zip(spans(self.examples, x.range(lane).len(), bias.len())) {
+                elementwise::add_bias(self.cx, bias, own.row_range_mut(rows));
+            }
         }
     }
 
@@ -87,10 +100,16 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         let biases = part.bias.map(|id| self.vectors(id)).unwrap_or_default();
         let x = Grouped::new(x.all().rows, weights.len().max(biases.len()));
         for group in 0..x.groups {
-            let weight = &weights[group % weights.len()];
-            let bias = biases.get(group % biases.len().max(1)).map(|bias| &**bias);
-            let norm = self.model.spec.norm.over(weight, bias);
-            norm::forward(self.cx, norm, x.group(group), y.all_mut().row_range_mut(x.range(group)));
+            let weights = &weights[group % weights.len()];
+            let biases = biases.get(group % biases.len().max(1)).map_or(&[][..], |biases| biases);
+            let (x, range) = (x.group(group), x.range(group));
+            let spans = spans(self.examples, range.len(), weights.len().max(biases.len()));
+            for (span, rows) in spans.into_iter().enumerate() {
+                let bias = biases.get(span % biases.len().max(1)).map(|bias| &**bias);
+                let norm = self.model.spec.norm.over(&weights[span % weights.len()], bias);
+                let own = range.start + rows.start..range.start + rows.end;
+                norm::forward(self.cx, norm, x.row_range(rows), y.all_mut().row_range_mut(own));
+            }
         }
         y
     }

@@ -10,15 +10,16 @@
 //! slope has the same bits in any company. Changes are carried from the first stage on whose parameters the direction
 //! moves; before it they are zero and do not exist, so a direction that moves nothing has a slope of +0.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::{
     Batch, LinearPart, Model, ModelError, NormPart,
     layers::{self, Columns, Mode, Rows},
+    pass::spans,
     stream::{Grouped, Stream},
 };
 use crate::{
-    direction::{DirectionSet, ParamId, Tangents},
+    direction::{DirectionSet, ExampleRows, ParamId, Tangents},
     kernels::{
         Context,
         activation::{self, Activation},
@@ -64,13 +65,13 @@ impl Model {
         along: &'a [Arc<DirectionSet>],
     ) -> Result<Tangent<'a, 'w>, ModelError> {
         let rows = Rows::new(self, batch, vec![0; batch.sequences().len()])?;
-        let mut pass = Pass::new(cx, self, along);
+        let mut pass = Pass::new(cx, self, along, batch.example_rows());
         let stream = layers::hidden(&mut pass, &rows, None);
         Ok(Tangent { pass, stream })
     }
 }
 
-impl<'w> Tangent<'_, 'w> {
+impl<'a, 'w> Tangent<'a, 'w> {
     /// The loss of `rows` of the batch against `targets`, which has one label per row, and its slopes.
     ///
     /// # Errors
@@ -90,10 +91,11 @@ impl<'w> Tangent<'_, 'w> {
             return Ok(Slopes { value: cross_entropy::forward(cx, targets, logits), slopes });
         }
         let last = self.pass.model.head()?.last;
-        let x = self.head_input(rows)?;
-        let pass = &self.pass;
+        let (pass, x) = self.head_input(rows)?;
         let groups = x.groups();
-        let product = |x: MatRef<'_>, logits: MatMut<'_>| pass.linear(last, Grouped::new(x, groups), logits);
+        let product = |rows: &[usize], x: MatRef<'_>, logits: MatMut<'_>| {
+            pass.at(rows).linear(last, Grouped::new(x, groups), logits);
+        };
         let (value, slopes) = head::tangent_by(pass.cx, x.all().rows, groups, targets, product);
         let still = Sums { per_example: vec![0.0; value.per_example.len()], total: 0.0, ..value.clone() };
         Ok(Slopes { value, slopes: pass.in_order(&slopes, &still) })
@@ -108,8 +110,7 @@ impl<'w> Tangent<'_, 'w> {
     /// If there are not such rows or entries of the vocabulary.
     pub fn logits(&mut self, rows: &[usize], vocabulary: Vocabulary<'_>) -> Result<Slopes<Vec<f32>>, ModelError> {
         let last = self.pass.model.head()?.last;
-        let x = self.head_input(rows)?;
-        let pass = &mut self.pass;
+        let (mut pass, x) = self.head_input(rows)?;
         let logits = match vocabulary {
             Vocabulary::Full(_) => pass.product(last, &x),
             Vocabulary::Only(ids) => pass.entries(last, &x, ids),
@@ -121,15 +122,18 @@ impl<'w> Tangent<'_, 'w> {
         Ok(Slopes { value, slopes: pass.in_order(&slopes, &still) })
     }
 
-    /// What the last product of the head reads.
-    fn head_input(&mut self, rows: &[usize]) -> Result<Stream<'w>, ModelError> {
+    /// What the last product of the head reads, and the pass of these rows.
+    fn head_input(&self, rows: &[usize]) -> Result<(Pass<'a, 'w>, Stream<'w>), ModelError> {
         let head = self.pass.model.head()?;
-        let x = layers::head_input(&mut self.pass, head, &self.stream, rows);
-        Ok(self.pass.enter(x, head.last.params()))
+        let mut pass = self.pass.at(rows);
+        let x = layers::head_input(&mut pass, head, &self.stream, rows);
+        let x = pass.enter(x, head.last.params());
+        Ok((pass, x))
     }
 }
 
 /// One evaluation of a model at θ and along directions, over one batch.
+#[derive(Clone)]
 struct Pass<'a, 'w> {
     cx: &'w Context,
     model: &'a Model,
@@ -137,16 +141,23 @@ struct Pass<'a, 'w> {
     along: Vec<(ParamId, &'a DirectionSet)>,
     /// Where each direction that was given is among them; `None` if it moves nothing.
     places: Vec<Option<usize>>,
+    /// The rows of a group by their examples.
+    examples: Vec<ExampleRows>,
 }
 
 impl<'a, 'w> Pass<'a, 'w> {
-    fn new(cx: &'w Context, model: &'a Model, given: &'a [Arc<DirectionSet>]) -> Self {
+    fn new(cx: &'w Context, model: &'a Model, given: &'a [Arc<DirectionSet>], examples: Vec<ExampleRows>) -> Self {
         let first = |set: &DirectionSet| set.params().min();
         let mut order: Vec<usize> = (0..given.len()).filter(|&at| first(&given[at]).is_some()).collect();
         order.sort_by_key(|&at| first(&given[at]));
         let along = order.iter().filter_map(|&at| Some((first(&given[at])?, &*given[at]))).collect();
         let places = (0..given.len()).map(|at| order.iter().position(|&other| other == at)).collect();
-        Pass { cx, model, along, places }
+        Pass { cx, model, along, places, examples }
+    }
+
+    /// The same over `rows` of each group alone.
+    fn at(&self, rows: &[usize]) -> Self {
+        Pass { examples: ExampleRows::select(&self.examples, rows), ..self.clone() }
     }
 
     /// Slopes in the order in which directions were given; `still` for those that have none.
@@ -156,34 +167,59 @@ impl<'a, 'w> Pass<'a, 'w> {
     }
 
     /// What the directions of `groups` groups make of a parameter.
-    fn tangents(&self, id: ParamId, groups: usize) -> Tangents<'a> {
-        Tangents::of(self.along[..groups - 1].iter().map(|(_, set)| *set), id, &self.model.store.params()[id])
+    fn tangents(&self, id: ParamId, groups: usize) -> Tangents<'_> {
+        let sets = self.along[..groups - 1].iter().map(|(_, set)| *set);
+        Tangents::of(sets, id, &self.model.store.params()[id]).over(&self.examples)
     }
 
-    /// The logits of some entries of the vocabulary: their rows of the matrix, and the changes of these, are taken out.
+    /// The logits of some entries of the vocabulary, each example's along its own directions if it has some.
     fn entries(&mut self, last: LinearPart, x: &Stream<'w>, ids: &[u32]) -> Stream<'w> {
+        let mut logits = x.beside(self.cx, ids.len());
+        if !self.along.iter().any(|(_, set)| set.is_per_example()) {
+            self.entries_of(last, x, 0..x.rows(), ids, &mut logits);
+            return logits;
+        }
+        for run in &self.examples {
+            let sets: Vec<_> = self.along.iter().map(|(_, set)| set.of_example(run.example)).collect();
+            let along = self.along.iter().zip(&sets).map(|((first, _), set)| (*first, set)).collect();
+            let mut alone = Pass { cx: self.cx, model: self.model, along, places: Vec::new(), examples: Vec::new() };
+            alone.entries_of(last, x, run.rows.clone(), ids, &mut logits);
+        }
+        logits
+    }
+
+    /// The same for `rows` of each group: the entries' rows of the matrix, and the changes of these, are taken out.
+    fn entries_of(
+        &mut self,
+        last: LinearPart,
+        x: &Stream<'w>,
+        rows: Range<usize>,
+        ids: &[u32],
+        logits: &mut Stream<'w>,
+    ) {
         let model = self.model;
         let entries = self.gather(last.weight, ids, x.groups(), x.width());
         let moved = self.tangents(last.weight, x.groups());
-        let mut logits = x.beside(self.cx, ids.len());
         let select = |values: &[f32]| ids.iter().map(|&id| values[id as usize]).collect::<Vec<f32>>();
         let bias = last.bias.map(|id| model.store.vector(id));
-        let bias_changes = last.bias.zip(bias).map_or_else(Vec::new, |(id, bias)| {
-            self.tangents(id, x.groups()).values(self.cx, bias).iter().map(|z| z.as_deref().map(select)).collect()
+        let bias_changes: Vec<_> = last.bias.zip(bias).map_or_else(Vec::new, |(id, bias)| {
+            let changes = self.tangents(id, x.groups()).values(self.cx, bias);
+            changes.iter().map(|z| z.first().map(|z| select(z))).collect()
         });
         let bias = bias.map(select);
+        let own = |group: usize| x.group(group).row_range(rows.clone());
         for group in 0..x.groups() {
-            let (weight, y) = (entries.group(0), logits.group_mut(group));
+            let (weight, mut y) = (entries.group(0), logits.group_mut(group));
+            let y = y.row_range_mut(rows.clone());
             if group == 0 {
-                matmul::forward(self.cx, x.group(0), &weight, bias.as_deref(), y);
+                matmul::forward(self.cx, own(0), &weight, bias.as_deref(), y);
                 continue;
             }
             let change = moved.moves(group - 1).then(|| entries.group(group));
             let bias = bias_changes.get(group - 1).and_then(Option::as_deref);
-            let (x, w) = ((x.group(0), Some(x.group(group))), (&weight, change.as_ref()));
+            let (x, w) = ((own(0), Some(own(group))), (&weight, change.as_ref()));
             matmul::backward::tangent(self.cx, x, w, bias, y);
         }
-        logits
     }
 }
 
@@ -218,9 +254,10 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         if let Some(id) = part.bias {
             let bias = self.model.store.vector(id);
             elementwise::add_bias(self.cx, bias, y.row_range_mut(x.range(0)));
-            for (at, change) in self.tangents(id, x.groups).values(self.cx, bias).iter().enumerate() {
-                if let Some(change) = change {
-                    elementwise::add_bias(self.cx, change, y.row_range_mut(x.range(at + 1)));
+            for (at, changes) in self.tangents(id, x.groups).values(self.cx, bias).iter().enumerate() {
+                let mut own = y.row_range_mut(x.range(at + 1));
+                for (change, rows) in changes.iter().zip(spans(&self.examples, x.range(0).len(), changes.len())) {
+                    elementwise::add_bias(self.cx, change, own.row_range_mut(rows));
                 }
             }
         }
@@ -235,11 +272,16 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         norm::forward(self.cx, norm, x.group(0), y.group_mut(0));
         let (weights, biases) = (changes(part.weight), part.bias.map(changes).unwrap_or_default());
         let still = vec![0.0; weight.len()];
-        for (at, weight) in weights.iter().enumerate() {
-            let bias = biases.get(at).and_then(Option::as_deref);
-            let moved = (weight.is_some() || bias.is_some())
-                .then(|| NormTangent { weight: weight.as_deref().unwrap_or(&still), bias });
-            norm::tangent(self.cx, norm, x.group(0), x.group(at + 1), moved, y.group_mut(at + 1));
+        for (at, weights) in weights.iter().enumerate() {
+            let (group, biases) = (at + 1, biases.get(at).map_or(&[][..], |biases| biases));
+            let spans = spans(&self.examples, x.rows(), weights.len().max(biases.len()));
+            for (span, rows) in spans.into_iter().enumerate() {
+                let [weight, bias] = [weights, biases].map(|of| of.get(span % of.len().max(1)).map(|z| &**z));
+                let moved = (weight.is_some() || bias.is_some())
+                    .then(|| NormTangent { weight: weight.unwrap_or(&still), bias });
+                let [value, change] = [0, group].map(|group| x.group(group).row_range(rows.clone()));
+                norm::tangent(self.cx, norm, value, change, moved, y.group_mut(group).row_range_mut(rows));
+            }
         }
         y
     }

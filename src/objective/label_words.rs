@@ -68,6 +68,12 @@ impl WordBatch {
         Ok(WordBatch { batch, rows, vocabulary, columns })
     }
 
+    /// The same examples as those of a larger batch from number `first` on.
+    #[must_use]
+    pub fn numbered_from(self, first: usize) -> WordBatch {
+        WordBatch { batch: self.batch.numbered_from(first), ..self }
+    }
+
     /// Rows of the batch.
     pub fn tokens(&self) -> usize {
         self.batch.tokens()

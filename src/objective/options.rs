@@ -67,9 +67,9 @@ impl OptionBatch {
     /// ends beyond its sequence.
     pub fn new(spec: &ArchSpec, examples: &[Options], learnt: Learnt) -> Result<OptionBatch, LabelError> {
         let (mut inputs, mut rows, mut labels) = (Vec::<&[u32]>::new(), Vec::new(), Vec::new());
-        let (mut spans, mut counts) = (Vec::new(), Vec::new());
+        let (mut owners, mut spans, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         let mut first_row = 0;
-        for example in examples {
+        for (number, example) in examples.iter().enumerate() {
             let count = example.sequences.len();
             let known = !example.gold.is_empty() && example.gold.iter().all(|&gold| gold < count);
             assert!(known, "continuations {:?} of {count} are right", example.gold);
@@ -90,6 +90,7 @@ impl OptionBatch {
                 };
             }
             inputs.extend(own.iter().map(|(input, _)| *input));
+            owners.resize(inputs.len(), number);
             for ((tokens, span), start) in example.sequences.iter().zip(starts) {
                 rows.extend(span.clone().map(|token| start + token - 1));
                 labels.extend(tokens[span.clone()].iter().map(|&token| Some(token)));
@@ -106,7 +107,7 @@ impl OptionBatch {
             return Err(LabelError::None);
         }
         Ok(OptionBatch {
-            batch: Batch::new(inputs),
+            batch: Batch::new(inputs).of_examples(owners),
             rows,
             labels,
             continuations: Sequences::from_lengths(spans),
@@ -115,6 +116,12 @@ impl OptionBatch {
             learnt,
             vocab_size: spec.vocab_size,
         })
+    }
+
+    /// The same examples as those of a larger batch from number `first` on.
+    #[must_use]
+    pub fn numbered_from(self, first: usize) -> OptionBatch {
+        OptionBatch { batch: self.batch.numbered_from(first), ..self }
     }
 
     /// Rows of the batch.

@@ -14,6 +14,7 @@ mod curvature;
 mod gradients;
 mod layerwise;
 mod low_rank;
+mod per_example;
 mod relatives;
 
 use std::collections::BTreeSet;
@@ -104,7 +105,7 @@ const CASES: &[Case] = &[
 /// Every branch of every optimizer.
 fn cases() -> impl Iterator<Item = &'static Case> {
     let without = [CASES, bayesian::CASES, curvature::CASES, low_rank::CASES, layerwise::CASES, relatives::CASES];
-    without.into_iter().chain([gradients::CASES]).flatten()
+    without.into_iter().chain([per_example::CASES, gradients::CASES]).flatten()
 }
 
 type Start = fn() -> World;

@@ -22,12 +22,14 @@
 //!
 //! **Deviations.** As in the released code, not the paper: σ is divided by N, not N − 1, and there is no further 1/ε
 //! (η here is η/ε there). From the code: signs are those of the probes, σ = 0 is no division. Decoupled weight decay
-//! on matrices is ours.
+//! on matrices is ours, and so are directions of examples ([`super::parts::per_example`]): `l_i` is then the loss of a
+//! batch each example of which is at a point of its own, and the sum is over examples, too.
 
 use super::{
     Clock, Entry, NonNegative, OptimError, Optimizer, Oracle, Pool, Positive, Queries, StepReport,
     options::options,
     parts::{
+        per_example::{Directions, flipped},
         spsa::{self, Estimator},
         update::descend,
     },
@@ -44,6 +46,8 @@ options! {
         epsilon: Positive = Positive::new(1e-4), "weights";
         /// Directions a step; of a single one there is no spread, and nothing moves.
         queries: Queries = Queries::new(8), "directions";
+        /// Whether all examples of a batch share the directions of a step, or each has its own.
+        directions: Directions = Directions::Shared, "";
         /// Decay of matrices a step, times lr; vectors do not decay.
         weight_decay: NonNegative = NonNegative::new(0.0), "1/lr";
     }
@@ -64,26 +68,30 @@ struct Fzoo {
 
 impl Optimizer for Fzoo {
     fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError> {
-        let Options { lr, epsilon, queries, weight_decay } = self.options;
+        let Options { lr, epsilon, queries, directions, weight_decay } = self.options;
         let lr = self.schedule.lr(lr, clock);
 
         let batch = oracle.draw(Pool::Train, None)?;
-        let u = spsa::directions(oracle, clock, Law::Rademacher, queries.get());
-        let estimate = spsa::estimate(oracle, batch, &u, (Estimator::OneSided, epsilon))?;
-        let weights = normalised(&estimate.projected_grads);
+        let owners = directions.owners(oracle, batch)?;
+        let u = flipped(spsa::directions(oracle, clock, Law::Rademacher, queries.get()), clock, owners);
+        let estimate = spsa::estimate_of(oracle, batch, &u, owners, (Estimator::OneSided, epsilon))?;
+        let weights = normalised(&estimate.projected_grads, queries.get() as usize);
         let update = descend(oracle, &u, &weights, (lr, weight_decay));
         StepReport::of(estimate, lr).commit(oracle, &update)
     }
 }
 
-/// `p_i / (N std(p))`, or zeros where all slopes are equal.
-fn normalised(slopes: &[f64]) -> Vec<f64> {
-    let count = slopes.len() as f64;
+/// `p_i / (N std(p))`, or zeros where all slopes are equal. The slope of a query is the mean of its examples' own, which
+/// stand together.
+fn normalised(slopes: &[f64], queries: usize) -> Vec<f64> {
+    let (count, examples) = (slopes.len() as f64, slopes.len() / queries);
+    let of_query: Vec<f64> =
+        slopes.chunks_exact(examples).map(|own| own.iter().sum::<f64>() / examples as f64).collect();
     // A spread does not see an offset. With the first slope as origin equal slopes have a spread of exactly 0, which
     // their rounded mean would turn into 1e-17 of themselves, and the step into a leap.
-    let offsets: Vec<f64> = slopes.iter().map(|slope| slope - slopes[0]).collect();
-    let mean = offsets.iter().sum::<f64>() / count;
-    let variance = offsets.iter().map(|offset| (offset - mean) * (offset - mean)).sum::<f64>() / count;
+    let offsets: Vec<f64> = of_query.iter().map(|slope| slope - of_query[0]).collect();
+    let mean = offsets.iter().sum::<f64>() / queries as f64;
+    let variance = offsets.iter().map(|offset| (offset - mean) * (offset - mean)).sum::<f64>() / queries as f64;
     let spread = variance.sqrt();
     slopes.iter().map(|slope| if spread == 0.0 { 0.0 } else { slope / (count * spread) }).collect()
 }

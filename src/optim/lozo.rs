@@ -24,9 +24,10 @@
 //! **Deviations.** The released code draws `U` and `V` from one stream and draws `V` again only while probing: on the
 //! steps that refresh it (one of ν) its update goes along a `U` that was never measured. Here the direction that is
 //! applied is the one that was measured, always. The code has no 1 / r (`scale = "1"`). Several queries, other
-//! estimators and decoupled decay, which spares vectors by their shape, are ours.
+//! estimators, `U` of each example's own ([`super::parts::per_example`]) and decoupled decay, which spares vectors by their
+//! shape, are ours.
 //!
-//! Over `MeZO`: `n r` values a matrix for `V` while it lives, `m r` a query within a step; 2 forwards a query.
+//! Over `MeZO`: `n r` values a matrix for `V` while it lives, `m r` a query (and example) within a step; 2 forwards a query.
 
 use std::num::NonZeroU32;
 
@@ -34,6 +35,7 @@ use super::{
     Clock, Entry, NonNegative, OptimError, Optimizer, Oracle, Pool, Positive, Queries, Rank, Space, StepReport,
     options::{choice, options},
     parts::{
+        per_example::{Directions, merged},
         spsa::{self, Aggregate, Estimator},
         subspace::{self, Factors, Lazy, Probe, directions, epoch, gaussian},
         update::{Rates, descend_apart},
@@ -71,6 +73,8 @@ options! {
         queries: Queries = Queries::new(1), "directions";
         /// How slopes are measured.
         estimator: Estimator = Estimator::TwoSided, "";
+        /// Whether all examples of a batch share the directions of a step, or each has its own.
+        directions: Directions = Directions::Shared, "";
         /// What the estimate of a matrix is multiplied by: 1/rank as in the paper, 1 as in the released code.
         scale: Scale = Scale::Mean, "";
         /// Decay of matrices a step, times lr; vectors do not decay.
@@ -98,14 +102,17 @@ struct Lozo {
 
 impl Optimizer for Lozo {
     fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError> {
-        let Options { lr, epsilon, rank, refresh_interval, queries, estimator, scale, weight_decay } = self.options;
+        let Options { lr, epsilon, rank, refresh_interval, queries, estimator, scale, weight_decay, .. } = self.options;
         let lr = self.schedule.lr(lr, clock);
 
         let batch = oracle.draw(Pool::Train, None)?;
+        let owners = self.options.directions.owners(oracle, batch)?;
         let v = right(&mut self.right, oracle.space(), (clock.seed, epoch(clock, refresh_interval)), rank);
-        let z = directions(&probes(oracle.space(), clock, queries, v, rank));
-        let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
+        let count = owners.directions(queries.get());
+        let z = directions(&probes(oracle.space(), clock, count, v, rank));
+        let estimate = spsa::estimate_of(oracle, batch, &z, owners, (estimator, epsilon))?;
         let weights = spsa::aggregate(oracle, &z, &estimate.projected_grads, Aggregate::Mean);
+        let (z, weights) = merged(oracle, &z, &weights, owners);
         let update = descend_apart(oracle, &z, &weights, scale.rates(lr, rank), (lr, weight_decay));
         StepReport::of(estimate, lr).commit(oracle, &update)
     }
@@ -129,9 +136,9 @@ pub(super) fn right<'l>(lazy: &'l mut Lazy, space: &dyn Space, (seed, epoch): (u
 }
 
 /// The directions `U Vᵀ` of a step, whose coordinates are `U`.
-pub(super) fn probes(space: &dyn Space, clock: Clock, queries: Queries, v: &Factors, rank: Rank) -> Vec<Probe> {
+pub(super) fn probes(space: &dyn Space, clock: Clock, count: u32, v: &Factors, rank: Rank) -> Vec<Probe> {
     let drawn = (Role::U, |param: &Param| (param.rows(), rank.get()));
-    subspace::probes(space, clock, queries.get(), drawn, |id, u| u.times(&v[&id]))
+    subspace::probes(space, clock, count, drawn, |id, u| u.times(&v[&id]))
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Optimizer for LozoM {
 
         let batch = oracle.draw(Pool::Train, None)?;
         let v = right(&mut self.right, oracle.space(), (clock.seed, epoch), rank);
-        let probes = probes(oracle.space(), clock, queries, v, rank);
+        let probes = probes(oracle.space(), clock, queries.get(), v, rank);
         let z = directions(&probes);
         let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
         let weights = spsa::aggregate(oracle, &z, &estimate.projected_grads, Aggregate::Mean);

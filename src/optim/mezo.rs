@@ -22,9 +22,9 @@
 //! drifts; the reported loss is the mean of both sides, not that at θ + εz; weight decay spares vectors by their
 //! shape, not by names that contain `bias` or `norm`; noise is our own. `sign` takes the sign of each slope, as the
 //! benchmark's code does, not of each coordinate of the estimate, as its paper writes. `conservative` compares θ, the
-//! update and its opposite by three probes instead of three moves. `least-squares` is ours. The benchmark's momentum and
-//! Adam step one tensor at a time on a gradient that is stored; here the estimate is made row by row, and decay is
-//! decoupled from both.
+//! update and its opposite by three probes instead of three moves. `least-squares` and directions of examples
+//! ([`super::parts::per_example`]) are ours. The benchmark's momentum and Adam step one tensor at a time on a gradient that
+//! is stored; here the estimate is made row by row, and decay is decoupled from both.
 
 use super::{
     BatchId, Clock, Decay, Entry, NonNegative, OptimError, Optimizer, Oracle, OracleError, Pool, Positive, Queries,
@@ -32,6 +32,7 @@ use super::{
     options::{choice, options},
     parts::{
         moments::{Betas, Mean, Moments},
+        per_example::{Directions, flipped},
         spsa::{self, Aggregate, Estimator},
         update::{descend, sum},
     },
@@ -69,6 +70,8 @@ options! {
         queries_schedule: Growth = Growth::Constant, "";
         /// How slopes are measured.
         estimator: Estimator = Estimator::TwoSided, "";
+        /// Whether all examples of a batch share the directions of a step, or each has its own.
+        directions: Directions = Directions::Shared, "";
         /// How several slopes make a gradient.
         aggregate: Aggregate = Aggregate::Mean, "";
         /// What is done with the slopes.
@@ -91,6 +94,11 @@ pub(super) static ENTRY: Entry = Entry {
     groups: &[Options::SPECS, Schedule::SPECS],
     new: |reader| {
         let (options, schedule) = (Options::read(reader)?, Schedule::read(reader)?);
+        if (options.aggregate, options.directions) == (Aggregate::LeastSquares, Directions::PerExample) {
+            return Err(
+                reader.refusal("aggregate", "\"mean\" where directions are per-example: slopes are of many losses")
+            );
+        }
         Ok(Box::new(Mezo { options, schedule, mean: Mean::default(), moments: Moments::default() }))
     },
 };
@@ -104,13 +112,14 @@ struct Mezo {
 
 impl Optimizer for Mezo {
     fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError> {
-        let Options { epsilon, queries, estimator, aggregate, rule, .. } = self.options;
+        let Options { epsilon, queries, estimator, directions, aggregate, rule, .. } = self.options;
         let lr = self.schedule.lr(self.options.lr, clock);
         let queries = self.options.queries_schedule.queries(queries, clock);
 
         let batch = oracle.draw(Pool::Train, None)?;
-        let z = spsa::directions(oracle, clock, Law::Gaussian, queries);
-        let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
+        let owners = directions.owners(oracle, batch)?;
+        let z = flipped(spsa::directions(oracle, clock, Law::Gaussian, queries), clock, owners);
+        let estimate = spsa::estimate_of(oracle, batch, &z, owners, (estimator, epsilon))?;
         let slopes: Vec<f64> = match rule {
             Rule::Sign => estimate.projected_grads.iter().map(|&slope| sign(slope)).collect(),
             _ => estimate.projected_grads.clone(),

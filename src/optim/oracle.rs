@@ -38,6 +38,13 @@ pub struct Losses {
     pub per_example: Vec<f64>,
 }
 
+impl Losses {
+    /// Contributions of examples with their sum: one chain in batch order.
+    pub fn summed(per_example: Vec<f64>) -> Losses {
+        Losses { total: per_example.iter().fold(0.0, |total, loss| total + loss), per_example }
+    }
+}
+
 /// What an update did.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct CommitReport {
@@ -135,17 +142,45 @@ pub trait Oracle {
     /// [`OracleError`] if the world behind fails.
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError>;
 
-    /// The losses of a batch at θ + each of `probes`, all in one pass.
+    /// How many examples a batch has.
+    ///
+    /// # Errors
+    /// [`OracleError`] if the world behind fails.
+    fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError>;
+
+    /// The losses of a batch at θ + each of `probes`, all in one pass. What each example contributes is not to be relied on:
+    /// [`Oracle::losses_by_example`] is.
     ///
     /// # Errors
     /// [`OracleError`] if the world behind fails; a loss that is not finite is an answer.
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError>;
+
+    /// As [`Oracle::losses`], with what each example contributes; probes may have directions of their own for each
+    /// example.
+    ///
+    /// # Errors
+    /// As [`Oracle::losses`].
+    fn losses_by_example(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        self.losses(batch, probes)
+    }
 
     /// The loss of a batch at θ and its exact derivative along each of `along`.
     ///
     /// # Errors
     /// [`OracleError::NoSlopes`], or another if the world behind fails.
     fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError>;
+
+    /// As [`Oracle::slopes`], with what each example contributes, which may have directions of its own.
+    ///
+    /// # Errors
+    /// As [`Oracle::slopes`].
+    fn slopes_by_example(
+        &mut self,
+        batch: BatchId,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Losses, Vec<Losses>), OracleError> {
+        self.slopes(batch, along)
+    }
 
     /// Hands over Σ wᵢ·∇L(θ + dᵢ) of a batch for the parameters `wrt` (ascending), those nearest to the loss first, and
     /// answers the losses. Where one of these is not finite, nothing is handed over.

@@ -24,7 +24,7 @@
 //!
 //! **Deviations.** The default of `lr` is that of the released scripts; the 1e-2 of its front page goes with ZO-Muon,
 //! and is large for this. The code ends with a crash where r > m; here r is lowered to m. Several queries, other
-//! estimators and decoupled decay by shape are ours.
+//! estimators, Ψ of each example's own ([`super::parts::per_example`]) and decoupled decay by shape are ours.
 //!
 //! Over `MeZO`: `m r` values a matrix for `P` while it lives, `n r` a query within a step; 2 forwards a query.
 
@@ -34,6 +34,7 @@ use super::{
     Clock, Entry, NonNegative, OptimError, Optimizer, Oracle, Pool, Positive, Queries, Rank, Space, StepReport,
     options::options,
     parts::{
+        per_example::{Directions, merged},
         spsa::{self, Aggregate, Estimator},
         subspace::{self, Factors, Lazy, Probe, directions, epoch, orthonormal},
         update::{Rates, descend_apart},
@@ -62,6 +63,8 @@ options! {
         queries: Queries = Queries::new(1), "directions";
         /// How slopes are measured.
         estimator: Estimator = Estimator::TwoSided, "";
+        /// Whether all examples of a batch share the directions of a step, or each has its own.
+        directions: Directions = Directions::Shared, "";
         /// Decay of matrices a step, times lr; vectors do not decay.
         weight_decay: NonNegative = NonNegative::new(0.0), "1/lr";
     }
@@ -90,15 +93,19 @@ struct SubspaceMezo {
 
 impl Optimizer for SubspaceMezo {
     fn step(&mut self, oracle: &mut dyn Oracle, clock: Clock) -> Result<StepReport, OptimError> {
-        let Options { lr, one_d_lr, epsilon, rank, refresh_interval, queries, estimator, weight_decay } = self.options;
+        let Options { lr, one_d_lr, epsilon, rank, refresh_interval, queries, estimator, weight_decay, .. } =
+            self.options;
         let rates = Rates { matrices: self.schedule.lr(lr, clock), vectors: self.schedule.lr(one_d_lr, clock) };
 
         let batch = oracle.draw(Pool::Train, None)?;
+        let owners = self.options.directions.owners(oracle, batch)?;
         let epoch = epoch(clock, refresh_interval);
         let p = self.projection.at(key(clock.seed, epoch), |key| projection(oracle.space(), key, rank));
-        let z = directions(&probes(oracle.space(), clock, queries, p, rank));
-        let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
+        let count = owners.directions(queries.get());
+        let z = directions(&probes(oracle.space(), clock, count, p, rank));
+        let estimate = spsa::estimate_of(oracle, batch, &z, owners, (estimator, epsilon))?;
         let weights = spsa::aggregate(oracle, &z, &estimate.projected_grads, Aggregate::Mean);
+        let (z, weights) = merged(oracle, &z, &weights, owners);
         let update = descend_apart(oracle, &z, &weights, rates, (rates.matrices, weight_decay));
         StepReport::of(estimate, rates.matrices).commit(oracle, &update)
     }
@@ -120,9 +127,9 @@ pub(super) fn projection(space: &dyn Space, key: NoiseKey, rank: Rank) -> Factor
 }
 
 /// The directions `P Ψ` of a step, whose coordinates are `Ψᵀ`.
-pub(super) fn probes(space: &dyn Space, clock: Clock, queries: Queries, p: &Factors, rank: Rank) -> Vec<Probe> {
+pub(super) fn probes(space: &dyn Space, clock: Clock, count: u32, p: &Factors, rank: Rank) -> Vec<Probe> {
     let psi = (Role::Psi, |param: &Param| (param.cols(), columns(param, rank)));
-    subspace::probes(space, clock, queries.get(), psi, |id, psi| p[&id].times(psi))
+    subspace::probes(space, clock, count, psi, |id, psi| p[&id].times(psi))
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@
 //! **Deviations.** The paper's formulas are often printed without s (`scale = "1"`), the released code has it. The code
 //! knows one query and casts `U` and `V` to the parameters' type; here they are f32, and a rank beyond a matrix's
 //! shorter side is lowered to it, where the code's factors no longer fit each other. `reshape = "square"` is a choice
-//! of the user's, not of a mode: it suits adapters. Decoupled decay, which spares vectors by their shape, is ours.
+//! of the user's, not of a mode: it suits adapters. Decoupled decay, which spares vectors by their shape, is ours, and so
+//! are `Z` of each example's own ([`super::parts::per_example`]).
 //!
 //! Over `MeZO`: `(m + n) r` values a matrix for `U` and `V` while they live, `m r` a query within a step; 2 forwards a
 //! query.
@@ -35,6 +36,7 @@ use super::{
     Clock, Entry, NonNegative, OptimError, Optimizer, Oracle, Pool, Positive, Queries, Rank, Space, StepReport,
     options::{choice, options},
     parts::{
+        per_example::{Directions, merged},
         spsa::{self, Aggregate, Estimator},
         subspace::{self, Factor, Lazy, Probe, directions, epoch, orthonormal},
         update::descend,
@@ -83,6 +85,8 @@ options! {
         queries: Queries = Queries::new(1), "directions";
         /// How slopes are measured.
         estimator: Estimator = Estimator::TwoSided, "";
+        /// Whether all examples of a batch share the directions of a step, or each has its own.
+        directions: Directions = Directions::Shared, "";
         /// What directions of a matrix are multiplied by: sqrt(mn)/rank gives them the length of those of mezo.
         scale: Scale = Scale::Aligned, "";
         /// As what a matrix is seen: as it is, or, for adapters, as nearly square as its number of values allows.
@@ -116,9 +120,12 @@ impl Optimizer for SubZero {
         let lr = self.schedule.lr(lr, clock);
 
         let batch = oracle.draw(Pool::Train, None)?;
-        let z = directions(&self.probes(oracle.space(), clock, queries.get()));
-        let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
+        let owners = self.options.directions.owners(oracle, batch)?;
+        let count = owners.directions(queries.get());
+        let z = directions(&self.probes(oracle.space(), clock, count));
+        let estimate = spsa::estimate_of(oracle, batch, &z, owners, (estimator, epsilon))?;
         let weights = spsa::aggregate(oracle, &z, &estimate.projected_grads, Aggregate::Mean);
+        let (z, weights) = merged(oracle, &z, &weights, owners);
         let update = descend(oracle, &z, &weights, (lr, weight_decay));
         StepReport::of(estimate, lr).commit(oracle, &update)
     }

@@ -35,7 +35,7 @@
 //! nothing is restored. It keeps `M` in the coordinates of the old `P`; here `PᵀP_old M` is what of it lies in the new
 //! space (the code that is commented out divides by m). Its `phase2_steps`, after which it becomes ZO-Muon and which no
 //! published setting reaches, are left out. Power iteration differs as [`crate::linalg::power_iteration`] says. Other
-//! estimators and decoupled decay by shape are ours.
+//! estimators, Ψ of each example's own ([`super::parts::per_example`]) and decoupled decay by shape are ours.
 //!
 //! Over `MeZO`: `m r + n r + n k` values a matrix for `P`, `M` and `V`, one a value of a vector, `n r` a query within a
 //! step; N + 1 forwards.
@@ -48,6 +48,7 @@ use super::{
     options::{choice, options},
     parts::{
         coordinates::{self, Coordinates, Running},
+        per_example::Directions,
         spsa::{self, Aggregate, Estimator},
         subspace::{Factor, Factors, directions, epoch, gaussian, is_matrix, matrices, orthonormal},
         update::{Rates, descend_apart},
@@ -103,6 +104,8 @@ options! {
         queries: Queries = Queries::new(8), "directions";
         /// How slopes are measured.
         estimator: Estimator = Estimator::OneSided, "";
+        /// Whether all examples of a batch share the directions of a step, or each has its own.
+        directions: Directions = Directions::Shared, "";
         /// Decay of matrices a step, times lr; vectors do not decay.
         weight_decay: NonNegative = NonNegative::new(0.0), "1/lr";
     }
@@ -146,12 +149,14 @@ impl Optimizer for ZoMopi {
         let epoch = epoch(clock, self.options.refresh_interval);
 
         let batch = oracle.draw(Pool::Train, None)?;
+        let owners = self.options.directions.owners(oracle, batch)?;
         let mut frame = self.frame.clone();
         frame.enter(oracle.space(), (clock.seed, epoch), &self.options);
         let p = frame.projection(oracle.space(), rank);
-        let probes = probes(oracle.space(), clock, queries, &p, rank);
+        let count = owners.directions(queries.get());
+        let probes = probes(oracle.space(), clock, count, &p, rank);
         let z = directions(&probes);
-        let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
+        let estimate = spsa::estimate_of(oracle, batch, &z, owners, (estimator, epsilon))?;
         let weights = spsa::aggregate(oracle, &z, &estimate.projected_grads, Aggregate::Mean);
 
         let report = StepReport::of(estimate, lr);

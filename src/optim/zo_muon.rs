@@ -26,8 +26,8 @@
 //!
 //! **Deviations.** In the released code each probe draws its own `P` on the steps that refresh it, and the update lifts
 //! all by the last: here a step has one `P`. Newton-Schulz runs in f32, not in the parameters' type, and adds nothing
-//! to the norm ([`crate::linalg::orthogonalize`]). Probes are not kept but for their step. Other estimators and
-//! decoupled decay by shape are ours; there is no momentum, as in the code.
+//! to the norm ([`crate::linalg::orthogonalize`]). Probes are not kept but for their step. Other estimators, Ψ of each
+//! example's own ([`super::parts::per_example`]) and decoupled decay by shape are ours; there is no momentum, as in the code.
 //!
 //! Over `MeZO`: `m r` values a matrix for `P` while it lives, `n r` a query within a step; N + 1 forwards.
 
@@ -38,6 +38,7 @@ use super::{
     options::{choice, options},
     parts::{
         coordinates::{self, Coordinates},
+        per_example::Directions,
         spsa::{self, Aggregate, Estimator},
         subspace::{Factor, Factors, Lazy, directions, epoch},
         update::{Rates, descend_apart},
@@ -81,6 +82,8 @@ options! {
         queries: Queries = Queries::new(4), "directions";
         /// How slopes are measured.
         estimator: Estimator = Estimator::OneSided, "";
+        /// Whether all examples of a batch share the directions of a step, or each has its own.
+        directions: Directions = Directions::Shared, "";
         /// How the estimate is orthogonalised: by Newton-Schulz, exactly, or not at all.
         orthogonalize: Orthogonalize = Orthogonalize::NewtonSchulz, "";
         /// Decay of matrices a step, times lr; vectors do not decay.
@@ -112,11 +115,13 @@ impl Optimizer for ZoMuon {
         let rates = Rates { matrices: lr, vectors: one_d_lr };
 
         let batch = oracle.draw(Pool::Train, None)?;
+        let owners = self.options.directions.owners(oracle, batch)?;
         let epoch = epoch(clock, self.options.refresh_interval);
         let p = self.projection.at(key(clock.seed, epoch), |key| projection(oracle.space(), key, rank));
-        let probes = probes(oracle.space(), clock, queries, p, rank);
+        let count = owners.directions(queries.get());
+        let probes = probes(oracle.space(), clock, count, p, rank);
         let z = directions(&probes);
-        let estimate = spsa::estimate(oracle, batch, &z, (estimator, epsilon))?;
+        let estimate = spsa::estimate_of(oracle, batch, &z, owners, (estimator, epsilon))?;
         let weights = spsa::aggregate(oracle, &z, &estimate.projected_grads, Aggregate::Mean);
 
         let report = StepReport::of(estimate, lr);

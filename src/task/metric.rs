@@ -30,6 +30,17 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 7] = [
+        Metric::Accuracy,
+        Metric::F1,
+        Metric::ExactMatch,
+        Metric::FinalNumber,
+        Metric::Rouge1,
+        Metric::RougeL,
+        Metric::Perplexity,
+    ];
+
     /// Its name in files and reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -23,7 +23,7 @@ impl Element for f16 {}
 #[repr(C, align(64))]
 struct Line([u32; 16]);
 
-/// Bytes of a huge page on x86-64, and on AArch64 with pages of 4 KiB.
+/// Bytes of a huge page on x86-64, and on `AArch64` with pages of 4 KiB.
 const HUGE_PAGE: usize = 2 << 20;
 
 enum Memory {

@@ -17,16 +17,23 @@ pub enum Answer {
     Losses(Vec<Losses>),
     /// Of [`Oracle::slopes`].
     Slopes(Losses, Vec<Losses>),
+    /// Of [`Oracle::batch_size`].
+    BatchSize(usize),
+    /// Of [`Oracle::losses_by_example`].
+    LossesByExample(Vec<Losses>),
+    /// Of [`Oracle::slopes_by_example`].
+    SlopesByExample(Losses, Vec<Losses>),
 }
 
 impl Answer {
-    /// The totals alone.
+    /// The totals alone, where it was not asked by example.
     #[must_use]
     pub fn without_examples(&self) -> Answer {
         let total = |losses: &Losses| Losses { total: losses.total, per_example: Vec::new() };
         match self {
             Answer::Losses(losses) => Answer::Losses(losses.iter().map(total).collect()),
             Answer::Slopes(loss, slopes) => Answer::Slopes(total(loss), slopes.iter().map(total).collect()),
+            other => other.clone(),
         }
     }
 }
@@ -98,6 +105,25 @@ impl<O: Oracle> Oracle for Recording<O> {
         self.answers.push(Answer::Slopes(loss.clone(), slopes.clone()));
         Ok((loss, slopes))
     }
+    fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
+        let examples = self.inner.batch_size(batch)?;
+        self.answers.push(Answer::BatchSize(examples));
+        Ok(examples)
+    }
+    fn losses_by_example(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        let losses = self.inner.losses_by_example(batch, probes)?;
+        self.answers.push(Answer::LossesByExample(losses.clone()));
+        Ok(losses)
+    }
+    fn slopes_by_example(
+        &mut self,
+        batch: BatchId,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Losses, Vec<Losses>), OracleError> {
+        let (loss, slopes) = self.inner.slopes_by_example(batch, along)?;
+        self.answers.push(Answer::SlopesByExample(loss.clone(), slopes.clone()));
+        Ok((loss, slopes))
+    }
     fn gradients(
         &mut self,
         batch: BatchId,
@@ -135,6 +161,28 @@ impl Oracle for Replaying {
         match self.answers.pop_front() {
             Some(Answer::Slopes(loss, slopes)) => Ok((loss, slopes)),
             found => Err(Unrecorded::error("slopes", found)),
+        }
+    }
+    fn batch_size(&mut self, _batch: BatchId) -> Result<usize, OracleError> {
+        match self.answers.pop_front() {
+            Some(Answer::BatchSize(examples)) => Ok(examples),
+            found => Err(Unrecorded::error("batch size", found)),
+        }
+    }
+    fn losses_by_example(&mut self, _batch: BatchId, _probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        match self.answers.pop_front() {
+            Some(Answer::LossesByExample(losses)) => Ok(losses),
+            found => Err(Unrecorded::error("losses by example", found)),
+        }
+    }
+    fn slopes_by_example(
+        &mut self,
+        _batch: BatchId,
+        _along: &[Arc<DirectionSet>],
+    ) -> Result<(Losses, Vec<Losses>), OracleError> {
+        match self.answers.pop_front() {
+            Some(Answer::SlopesByExample(loss, slopes)) => Ok((loss, slopes)),
+            found => Err(Unrecorded::error("slopes by example", found)),
         }
     }
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {

@@ -163,9 +163,12 @@ pub enum TrainError {
         found: &'static str,
     },
     /// A step asks for more numbers than a record holds.
-    #[error("a step of {found} losses does not fit into a record, which holds {limit}; lower optimizer.queries")]
+    #[error(
+        "a step of {found} losses does not fit into a record, which holds {limit}; lower optimizer.queries, or \
+         train.batch_size if each example has directions of its own"
+    )]
     TooManyLosses {
-        /// Losses of a step.
+        /// Losses of a step, each example's if it has directions of its own.
         found: usize,
         /// What a record holds.
         limit: usize,

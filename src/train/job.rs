@@ -226,15 +226,15 @@ fn majority(examples: &[(Example, Encoded)]) -> Option<f64> {
 /// [`TrainError::Differs`].
 pub(super) fn check_same(path: &Path, begun: &Header, now: &Header) -> Result<(), TrainError> {
     let Some(what) = begun.first_difference(now) else { return Ok(()) };
-    let what = match (begun.config_digest != now.config_digest, setting(&begun.config, &now.config)) {
+    let what = match (begun.config_digest != now.config_digest, first_difference(&begun.config, &now.config)) {
         (true, Some(key)) => Difference::Setting(key),
         _ => Difference::Input(what),
     };
     Err(TrainError::Differs { path: path.to_owned(), what })
 }
 
-/// The first key in which two resolved run files differ, with both values.
-fn setting(begun: &str, now: &str) -> Option<String> {
+/// The first key in which two resolved run files differ, with both values; those that change no bit do not count.
+pub fn first_difference(begun: &str, now: &str) -> Option<String> {
     let [begun, now] = [begun, now].map(|text| text.parse::<toml::Table>().unwrap_or_default());
     let leaves = |table: &toml::Table| -> Vec<(String, String)> {
         let section = |(name, value): (&String, &toml::Value)| match value {

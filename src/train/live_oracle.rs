@@ -87,21 +87,24 @@ impl LiveOracle {
         Ok((means.remove(0), slopes))
     }
 
-    /// The means of `groups` numbers for each of the examples at `numbers`, which `evaluate` answers for some at a time.
+    /// The means of `groups` numbers for each of the examples at `numbers`, which `evaluate` answers for some at a time, from
+    /// one of them on.
     fn means(
         &self,
         numbers: &[usize],
         groups: usize,
-        evaluate: impl Fn(&[usize]) -> Result<Vec<Vec<f64>>, ExamplesError>,
+        evaluate: impl Fn((usize, &[usize])) -> Result<Vec<Vec<f64>>, ExamplesError>,
     ) -> Result<Vec<Losses>, ExamplesError> {
         let weight = numbers.iter().map(|&number| self.examples.weight(number)).sum::<usize>() as f64;
         let mut contributions = vec![Vec::with_capacity(numbers.len()); groups];
+        let mut first = 0;
         for pass in self.examples.passes(numbers, self.rows / groups) {
-            for (of_group, values) in contributions.iter_mut().zip(evaluate(pass)?) {
+            for (of_group, values) in contributions.iter_mut().zip(evaluate((first, pass))?) {
                 of_group.extend(values.into_iter().map(|value| value / weight));
             }
+            first += pass.len();
         }
-        Ok(contributions.into_iter().map(summed).collect())
+        Ok(contributions.into_iter().map(Losses::summed).collect())
     }
 
     /// Gradients of the batch at each of `at`, one after the other. A batch that does not fit into memory with all that its
@@ -130,7 +133,7 @@ impl LiveOracle {
                 let losses = self.examples.gradients(&mut moving, &mut sums, summand, pass, factor / weight);
                 contributions.extend(losses.map_err(failed)?.into_iter().map(|loss| loss / weight));
             }
-            let losses = summed(contributions);
+            let losses = Losses::summed(contributions);
             is_finite &= losses.total.is_finite();
             answers.push(losses);
         }
@@ -169,11 +172,6 @@ impl Differentiated for Moving<'_> {
     }
 }
 
-/// Contributions of examples with their sum.
-fn summed(per_example: Vec<f64>) -> Losses {
-    Losses { total: per_example.iter().fold(0.0, |total, loss| total + loss), per_example }
-}
-
 fn failed(error: impl Into<ExamplesError>) -> OracleError {
     OracleError::World(Box::new(error.into()))
 }
@@ -187,6 +185,11 @@ impl Oracle for LiveOracle {
         let batch = self.tuned.draw(pool, size)?;
         self.batch = self.batches.draw(batch.0, size.unwrap_or(self.batch_size));
         Ok(batch)
+    }
+
+    fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
+        assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
+        Ok(self.batch.len())
     }
 
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {

@@ -56,6 +56,7 @@ pub struct Metrics {
     path: PathBuf,
     file: File,
     elapsed: f64,
+    training: f64,
     changes: Changes,
 }
 
@@ -86,6 +87,8 @@ impl Metrics {
             #[serde(default)]
             elapsed: f64,
             #[serde(default)]
+            seconds: f64,
+            #[serde(default)]
             update_rms: f64,
             #[serde(default)]
             rounding_rms: f64,
@@ -93,8 +96,8 @@ impl Metrics {
         let write_failed = |source| TrainError::Write { path: path.to_owned(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(write_failed)?;
-        let (mut lines, mut line, mut kept, mut elapsed) = (BufReader::new(&file), Vec::new(), 0, 0.0);
-        let mut changes = Changes::default();
+        let (mut lines, mut line, mut kept) = (BufReader::new(&file), Vec::new(), 0);
+        let (mut elapsed, mut training, mut changes) = (0.0, 0.0, Changes::default());
         loop {
             line.clear();
             let read = lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
@@ -103,15 +106,21 @@ impl Metrics {
             let Some(known) = kept_line.filter(|_| line.ends_with(b"\n")) else { break };
             kept += line.len() as u64;
             elapsed = known.elapsed;
+            training += known.seconds;
             changes.add(known.update_rms, known.rounding_rms);
         }
         file.set_len(kept).and_then(|()| file.seek(SeekFrom::Start(kept))).map_err(write_failed)?;
-        Ok(Metrics { path: path.to_owned(), file, elapsed, changes })
+        Ok(Metrics { path: path.to_owned(), file, elapsed, training, changes })
     }
 
     /// How long the run had taken by the last line that was kept.
     pub fn elapsed(&self) -> f64 {
         self.elapsed
+    }
+
+    /// How long the steps took whose lines there are, evaluations not counted.
+    pub fn training(&self) -> f64 {
+        self.training
     }
 
     /// What rounding changed of the weights over what updates did, root mean squares over all steps; 0 before the first.
@@ -128,6 +137,7 @@ impl Metrics {
         let mut line = serde_json::to_vec(step).expect("numbers and names");
         line.push(b'\n');
         self.changes.add(step.update_rms, step.rounding_rms);
+        self.training += step.seconds;
         self.file.write_all(&line).map_err(|source| TrainError::Write { path: self.path.clone(), source })
     }
 }

@@ -11,6 +11,7 @@
 //! directory; every file of it is replaced whole or appended to, so that a process may end at any moment.
 
 mod config;
+mod duration;
 mod error;
 mod exam;
 mod job;
@@ -29,10 +30,14 @@ mod signals;
 mod snapshot;
 mod tuned;
 
-pub use config::{DataConfig, LoopConfig, MAX_RUN_FILE_BYTES, OptimizerConfig, RunConfig, RunFile, TuneConfig};
+pub use config::{
+    Budget, CompareConfig, DataConfig, LoopConfig, MAX_RUN_FILE_BYTES, Method, OptimizerConfig, RunConfig, RunFile,
+    TuneConfig,
+};
+pub use duration::duration;
 pub use error::{Difference, Origin, Place, TrainError};
 pub use exam::{Exam, Score};
-pub use job::Job;
+pub use job::{Job, first_difference};
 pub use live_oracle::LiveOracle;
 pub use memory::Resident;
 pub use metrics::{Metrics, StepMetrics};
@@ -40,7 +45,7 @@ pub use plan::Plan;
 pub use replay::{Replayed, Which};
 pub use report::{Best, Partition, Report};
 pub use run::{Event, Outcome, Run, finished};
-pub use run_dir::{Layout, RunDir, replace_file};
+pub use run_dir::{Layout, RunDir, lock, replace_file};
 pub use scope::trainable;
 pub use selection::{Mark, Selection};
 pub use signals::Interrupt;

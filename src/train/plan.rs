@@ -55,12 +55,12 @@ impl Plan {
         let clock = Clock { seed: job.config.seed, step: 0, steps: job.config.train.steps };
         let draws = oracle.tuned().draws();
         let begin = Instant::now();
-        let mut rehearsal = Rehearsal { inner: oracle, evaluations: 0 };
+        let mut rehearsal = Rehearsal { inner: oracle, evaluations: 0, values: 0 };
         let outcome = optimizer.step(&mut rehearsal, clock);
-        let evaluations = rehearsal.evaluations;
+        let Rehearsal { evaluations, values, .. } = rehearsal;
         oracle.tuned_mut().skip_to(draws);
-        if evaluations > MAX_VALUES {
-            return Err(TrainError::TooManyLosses { found: evaluations, limit: MAX_VALUES });
+        if values > MAX_VALUES {
+            return Err(TrainError::TooManyLosses { found: values, limit: MAX_VALUES });
         }
         outcome?;
         let seconds = begin.elapsed().as_secs_f64();
@@ -96,6 +96,8 @@ impl Plan {
 struct Rehearsal<'o> {
     inner: &'o mut LiveOracle,
     evaluations: usize,
+    /// Numbers of the step's record.
+    values: usize,
 }
 
 /// Passes gradients on; what they are answered is not applied.
@@ -114,8 +116,11 @@ impl GradientSink for Unmoved<'_> {
 struct Unrecordable;
 
 impl Rehearsal<'_> {
-    fn check(&self) -> Result<(), OracleError> {
-        if self.evaluations > MAX_VALUES { Err(OracleError::World(Box::new(Unrecordable))) } else { Ok(()) }
+    /// Counts evaluations that are recorded as so many values each.
+    fn count(&mut self, evaluations: usize, values: usize) -> Result<(), OracleError> {
+        self.evaluations += evaluations;
+        self.values += evaluations * values;
+        if self.values > MAX_VALUES { Err(OracleError::World(Box::new(Unrecordable))) } else { Ok(()) }
     }
 }
 
@@ -126,15 +131,31 @@ impl Oracle for Rehearsal<'_> {
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)
     }
+    fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
+        self.values += 1;
+        self.inner.batch_size(batch)
+    }
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
-        self.evaluations += probes.len();
-        self.check()?;
+        self.count(probes.len(), 1)?;
         self.inner.losses(batch, probes)
     }
+    fn losses_by_example(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        let examples = self.inner.batch_size(batch)?;
+        self.count(probes.len(), examples)?;
+        self.inner.losses_by_example(batch, probes)
+    }
     fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
-        self.evaluations += 1 + along.len();
-        self.check()?;
+        self.count(1 + along.len(), 1)?;
         self.inner.slopes(batch, along)
+    }
+    fn slopes_by_example(
+        &mut self,
+        batch: BatchId,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Losses, Vec<Losses>), OracleError> {
+        let examples = self.inner.batch_size(batch)?;
+        self.count(1 + along.len(), examples)?;
+        self.inner.slopes_by_example(batch, along)
     }
     fn gradients(
         &mut self,
@@ -143,8 +164,7 @@ impl Oracle for Rehearsal<'_> {
         wrt: &[ParamId],
         sink: &mut dyn GradientSink,
     ) -> Result<Vec<Losses>, OracleError> {
-        self.evaluations += at.len();
-        self.check()?;
+        self.count(at.len(), 1)?;
         self.inner.gradients(batch, at, wrt, &mut Unmoved(sink))
     }
     fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {

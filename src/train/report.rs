@@ -15,7 +15,7 @@ pub struct Report {
     pub optimizer: String,
     /// How many steps were taken.
     pub steps: u64,
-    /// Why no more: `steps`, or `patience`.
+    /// Why no more: `steps`, `seconds` or `patience`.
     pub stopped: &'static str,
     /// What the scores below were measured on: `valid`, or `dev`; nothing where there is no data to measure on.
     pub split: Option<&'static str>,
@@ -30,6 +30,8 @@ pub struct Report {
     pub last: Option<Score>,
     /// How long the run took, all its processes together.
     pub seconds: f64,
+    /// How long its steps took: what `train.seconds` bounds.
+    pub training_seconds: f64,
     /// The most memory that the last process of the run held.
     pub peak_rss_bytes: u64,
     /// How much more rounding changed the weights than updates did, root mean squares over steps; 0 where they are stored

@@ -149,12 +149,11 @@ impl<'r> Run<'r> {
     /// # Errors
     /// [`TrainError`]; what was recorded before it stays, and the run can be resumed.
     pub fn finish(mut self) -> Result<Outcome, TrainError> {
-        let steps = self.job.config.train.steps;
         while !self.ended {
             if self.is_due() && !self.evaluate()? {
                 return self.leave();
             }
-            if self.step == steps || self.selection.exhausted() {
+            if self.is_over() || self.selection.exhausted() {
                 self.save_last()?;
                 self.journal.append(&record(Kind::End, Flags::NONE, self.step, Vec::new()))?;
                 self.journal.sync()?;
@@ -209,10 +208,16 @@ impl<'r> Run<'r> {
         self.before + self.begin.elapsed().as_secs_f64()
     }
 
+    /// Whether no step is to come: all are taken, or those that are have taken all their time.
+    fn is_over(&self) -> bool {
+        let config = &self.job.config.train;
+        self.step == config.steps || config.seconds.is_some_and(|seconds| self.metrics.training() >= seconds as f64)
+    }
+
     /// Whether the weights as they are have an evaluation to come.
     fn is_due(&self) -> bool {
-        let config = &self.job.config.train;
-        self.evaluated != Some(self.step) && (self.step.is_multiple_of(config.eval_every) || self.step == config.steps)
+        let is_time = self.step.is_multiple_of(self.job.config.train.eval_every) || self.is_over();
+        self.evaluated != Some(self.step) && is_time
     }
 
     /// Evaluates the weights, takes note of it, and keeps them; `false` if a signal came first.
@@ -314,13 +319,18 @@ impl<'r> Run<'r> {
             task: job.task.name().to_owned(),
             optimizer: job.config.optimizer.name.clone(),
             steps: self.step,
-            stopped: if self.step == job.config.train.steps { "steps" } else { "patience" },
+            stopped: match () {
+                () if self.step == job.config.train.steps => "steps",
+                () if self.is_over() => "seconds",
+                () => "patience",
+            },
             split: job.split().map(|(split, _)| split),
             majority: job.majority,
             base: self.base.clone(),
             best,
             last,
             seconds: self.elapsed(),
+            training_seconds: self.metrics.training(),
             peak_rss_bytes: Resident::measure().peak,
             rounding_per_update: self.metrics.rounding_per_update(),
             partition,

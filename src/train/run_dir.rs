@@ -142,7 +142,10 @@ impl Layout {
 /// Locks the file `lock` in `directory` and says in it who holds it.
 ///
 /// The file stays when the lock ends: a process that removed it could remove another one's.
-fn lock(directory: &Path) -> Result<File, TrainError> {
+///
+/// # Errors
+/// [`TrainError::Locked`], [`TrainError::Write`].
+pub fn lock(directory: &Path) -> Result<File, TrainError> {
     let path = directory.join("lock");
     let failed = |source| TrainError::Write { path: path.clone(), source };
     let mut file =

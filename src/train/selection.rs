@@ -16,6 +16,17 @@ pub struct Mark {
     pub loss: f64,
 }
 
+impl Mark {
+    /// Whether weights are preferred to others: of equal values by their loss. Those with a loss that is not finite never
+    /// are: a model that answers NaN chooses the first of all options, which may often be right.
+    pub fn beats(self, other: Mark, metric: Metric) -> bool {
+        if !self.loss.is_finite() || !other.loss.is_finite() {
+            return self.loss.is_finite();
+        }
+        metric.is_better(self.value, other.value) || self.value == other.value && self.loss < other.loss
+    }
+}
+
 /// The evaluations of a run so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Selection {
@@ -33,21 +44,12 @@ impl Selection {
 
     /// Takes note of an evaluation; answers whether it is the best so far.
     pub fn add(&mut self, mark: Mark) -> bool {
-        let gains = self.best.is_none_or(|best| self.beats(mark, best));
+        let gains = self.best.is_none_or(|best| mark.beats(best, self.metric));
         if gains {
             self.best = Some(mark);
         }
         self.without_gain = if gains { 0 } else { self.without_gain + 1 };
         gains
-    }
-
-    /// Whether weights are preferred to others: of equal values by their loss. Those with a loss that is not finite never
-    /// are: a model that answers NaN chooses the first of all options, which may often be right.
-    fn beats(&self, mark: Mark, other: Mark) -> bool {
-        if !mark.loss.is_finite() || !other.loss.is_finite() {
-            return mark.loss.is_finite();
-        }
-        self.metric.is_better(mark.value, other.value) || mark.value == other.value && mark.loss < other.loss
     }
 
     /// The best evaluation so far.

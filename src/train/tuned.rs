@@ -114,6 +114,10 @@ impl Oracle for Tuned {
         Ok(BatchId(self.draws - 1))
     }
 
+    fn batch_size(&mut self, _: BatchId) -> Result<usize, OracleError> {
+        Err(OracleError::World(Box::new(NoData)))
+    }
+
     fn losses(&mut self, _: BatchId, _: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         Err(OracleError::World(Box::new(NoData)))
     }

@@ -110,6 +110,8 @@ fn every_estimator_and_optimizer_goes_on_and_replays() {
         ("by-fzoo", &["optimizer.name=\"fzoo\""]),
         ("by-dizo", &["optimizer.name=\"dizo\"", "optimizer.interval=5", "optimizer.projection_steps=2"]),
         ("by-sparse", &["optimizer.name=\"sparse_mezo\"", "optimizer.lr=4e-3"]),
+        ("each-its-own", &["optimizer.directions=\"per-example\""]),
+        ("each-its-own-by-lozo", &["optimizer.name=\"lozo\"", "optimizer.directions=\"per-example\""]),
         ("by-lozo-m", &["optimizer.name=\"lozo_m\"", "optimizer.refresh_interval=15"]),
         ("by-tezo-adam", &["optimizer.name=\"tezo_adam\"", "optimizer.lr=1e-3", "optimizer.refresh_interval=15"]),
         ("by-zo-mopi", &["optimizer.name=\"zo_mopi\"", "optimizer.rank=8", "optimizer.refresh_interval=15"]),

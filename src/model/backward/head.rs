@@ -32,7 +32,7 @@ impl<'w> Reverse<'_, 'w> {
             weight: weight_bar.as_mut().map(|sum| MatMut::new(sum, weight.rows(), weight.cols())),
             bias: bias_bar.as_deref_mut(),
         };
-        let product = |x: MatRef<'_>, logits: MatMut<'_>| pass.linear(last, Grouped::new(x, 1), logits);
+        let product = |_: &[usize], x: MatRef<'_>, logits: MatMut<'_>| pass.linear(last, Grouped::new(x, 1), logits);
         let adjoint = |bar: MatRef<'_>, x: MatMut<'_>| moves.linear_backward(self.cx, bar, (weight, last.stored), x);
         let sums = head::backward_by(self.cx, x.all().rows, targets, scale, product, adjoint, gradients);
         self.put_chains(last, [weight_bar, bias_bar]);

@@ -163,7 +163,7 @@ impl Gradients {
     ) -> Result<(Tape<'w>, Stream<'w>), ModelError> {
         let head = model.head()?;
         let mut tape = Tape::default();
-        let pass = Pass { cx: summand.cx, model, lanes: std::slice::from_ref(summand.at), cache: None };
+        let pass = Pass { cx: summand.cx, model, lanes: std::slice::from_ref(summand.at), cache: None, examples: &[] };
         let mut recorder = Recorder::new(pass, &self.wrt, self.kept, &mut tape);
         let hidden = layers::hidden(&mut recorder, batch, None);
         let x = layers::head_input(&mut recorder, head, &hidden, rows);

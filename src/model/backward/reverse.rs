@@ -56,7 +56,7 @@ impl<'p, 'w> Reverse<'p, 'w> {
 
     /// The operations of the pass, with the parameters as they are now.
     pub(super) fn pass(&self) -> Pass<'_, 'w> {
-        Pass { cx: self.cx, model: self.of.model(), lanes: self.lane, cache: None }
+        Pass { cx: self.cx, model: self.of.model(), lanes: self.lane, cache: None, examples: &[] }
     }
 
     /// Undoes every step, last to first.

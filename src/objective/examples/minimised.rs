@@ -111,7 +111,8 @@ impl Minimised {
     }
 
     /// What is minimised of the examples `numbers` in every lane: the loss of each, a sum over what its weight counts.
-    /// A model whose numbers are not finite has a loss that is not, whatever the criterion.
+    /// A model whose numbers are not finite has a loss that is not, whatever the criterion. In their batch they are those
+    /// from number `first` on, which names the directions that lanes have for each example.
     ///
     /// # Errors
     /// [`ExamplesError`] where the model computes nothing of an example.
@@ -122,27 +123,31 @@ impl Minimised {
         &self,
         model: &Model,
         cx: &Context,
-        numbers: &[usize],
+        (first, numbers): (usize, &[usize]),
         lanes: &[Displacement],
     ) -> Result<Vec<Vec<f64>>, ExamplesError> {
         let examples = &self.examples;
+        let batch = |scored| examples.batch(scored, model, numbers).numbered_from(first);
         match (self.criterion, &examples.answers) {
             (Criterion::Loss, _) => {
-                let scores = examples.batch(Scored::Learnt, model, numbers).score(model, cx, lanes)?;
+                let scores = batch(Scored::Learnt).score(model, cx, lanes)?;
                 Ok(scores.into_iter().map(|scores| scores.losses).collect())
             }
             (Criterion::Accuracy | Criterion::F1, Some(answers)) => {
-                let loss = |number: usize, lane| match answers.score(model, cx, number, lane) {
+                let loss = |number: usize, lane: &Displacement| match answers.score(model, cx, number, lane) {
                     Err(ExamplesError::Generation(error)) if matches!(*error, GenerationError::NotANumber(_)) => {
                         Ok(f64::NAN)
                     }
                     result => result.map(|score| 1.0 - score),
                 };
-                let of_lane = |lane| numbers.iter().map(|&number| loss(number, lane)).collect();
+                let own = |(at, &number): (usize, &usize), lane: &Displacement| {
+                    if lane.is_per_example() { loss(number, &lane.of_example(first + at)) } else { loss(number, lane) }
+                };
+                let of_lane = |lane| numbers.iter().enumerate().map(|example| own(example, lane)).collect();
                 lanes.iter().map(of_lane).collect()
             }
             (Criterion::Accuracy | Criterion::F1, None) => {
-                let scores = examples.score(model, cx, numbers, lanes)?;
+                let scores = batch(Scored::All).score(model, cx, lanes)?;
                 Ok(scores.iter().map(wrong).collect())
             }
         }
@@ -150,8 +155,8 @@ impl Minimised {
 }
 
 impl Minimised {
-    /// The loss of each of the examples `numbers` at θ, and its exact derivative along each of `along`, from one pass over
-    /// the weights.
+    /// The loss of each of the examples `numbers`, those of their batch from number `first` on, at θ, and its exact derivative
+    /// along each of `along`, from one pass over the weights.
     ///
     /// # Errors
     /// [`ModelError`] if a sequence does not fit the model.
@@ -162,11 +167,11 @@ impl Minimised {
         &self,
         model: &Model,
         cx: &Context,
-        numbers: &[usize],
+        (first, numbers): (usize, &[usize]),
         along: &[Arc<DirectionSet>],
     ) -> Result<(Vec<f64>, Vec<Vec<f64>>), ModelError> {
         assert!(self.has_slopes(), "the derivative of {:?}", self.criterion);
-        let batch = self.examples.batch(Scored::Learnt, model, numbers);
+        let batch = self.examples.batch(Scored::Learnt, model, numbers).numbered_from(first);
         batch.slopes(model, cx, along).map(|(scores, slopes)| (scores.losses, slopes))
     }
 }

@@ -238,6 +238,14 @@ enum ExampleBatch {
 }
 
 impl ExampleBatch {
+    /// The same examples as those of a larger batch from number `first` on.
+    fn numbered_from(self, first: usize) -> ExampleBatch {
+        match self {
+            ExampleBatch::Continuations(batch) => ExampleBatch::Continuations(batch.numbered_from(first)),
+            ExampleBatch::Words(batch) => ExampleBatch::Words(batch.numbered_from(first)),
+        }
+    }
+
     fn score(&self, model: &Model, cx: &Context, lanes: &[Displacement]) -> Result<Vec<Scores>, ModelError> {
         match self {
             ExampleBatch::Continuations(batch) => batch.score(model, cx, lanes),

@@ -69,7 +69,7 @@ fn losses_and_weights_are_those_of_the_reference_for_every_objective() {
             let numbers: Vec<usize> = (0..scored.len()).rev().collect();
             let found = scored.score(&model, &cx, &numbers, &lanes).expect("scores").remove(0);
             let minimised = scored.clone().minimising(Criterion::Loss).expect("any examples have a loss");
-            let losses = minimised.losses(&model, &cx, &numbers, &lanes).expect("losses").remove(0);
+            let losses = minimised.losses(&model, &cx, (0, &numbers), &lanes).expect("losses").remove(0);
             assert_eq!(losses, found.losses, "{name}, {objective:?}");
             for (loss, number) in found.losses.iter().zip(numbers) {
                 let (expected, terms, weight) = reference_loss(&weights, objective, &examples(objective)[number].1);
@@ -207,7 +207,7 @@ fn one_minus_f1_is_minimised_over_what_each_lane_writes() {
     examples.evaluate(&model, &cx, &[0, 1, 2, 3], &mut evaluation).expect("an evaluation");
     let minimised = examples.minimising(Criterion::F1).expect("answers are written");
     assert!(!minimised.has_slopes() && minimised.weight(0) == 1 && minimised.tokens(0) == 3 + 50);
-    let found = minimised.losses(&model, &cx, &[0, 1, 2, 3], &lanes).expect("losses");
+    let found = minimised.losses(&model, &cx, (0, &[0, 1, 2, 3]), &lanes).expect("losses");
     let expected = |lane: &[(Example, Encoded)]| {
         let pairs = golds(lane).into_iter().zip(golds(&still));
         pairs.map(|(written, gold)| 1.0 - f1(&written, &[gold])).collect::<Vec<_>>()

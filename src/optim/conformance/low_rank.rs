@@ -7,7 +7,7 @@ use super::{Case, Scale, Thin};
 /// all no more than `(r + 1) (n + 2)` in these worlds if r ≥ 2. Directions of `SubZero` are as long as dense ones, and
 /// `mn (1 + 2 / r²)` is less than that. Those of Subspace-MeZO are shorter, and over fresh spaces E A = r / m, at least
 /// 2/5 here: its windows count as three times as long.
-const fn thin(rank: u32, window: u32, kept: f64) -> Scale {
+pub(super) const fn thin(rank: u32, window: u32, kept: f64) -> Scale {
     Scale::Thin(Thin { noise: (rank + 1) as f64, window: window as f64, kept })
 }
 

@@ -112,6 +112,6 @@ fn a_rank_beyond_the_sides_of_a_matrix_is_as_good_as_any() {
     assert!(reports.iter().all(|report| !report.nonfinite && report.update_rms > 0.0));
     let clock = Clock { seed: 3, step: 0, steps: 1 };
     let v = right(&mut Lazy::default(), &world, (3, 0), Rank::new(9)).clone();
-    let probes = probes(&world, clock, Queries::new(2), &v, Rank::new(9));
+    let probes = probes(&world, clock, 2, &v, Rank::new(9));
     assert_eq!(probes[0].coordinates(&world, first(&world).0).len(), 27);
 }

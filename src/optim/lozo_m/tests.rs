@@ -9,7 +9,7 @@ fn factors(step: u64, epoch: u64) -> (Vec<f64>, Vec<f64>) {
     let mut lazy = Lazy::default();
     let v = right(&mut lazy, &world, (3, epoch), Rank::new(2));
     let id = first(&world).0;
-    let probe = probes(&world, Clock { seed: 3, step, steps: 9 }, Queries::new(1), v, Rank::new(2)).remove(0);
+    let probe = probes(&world, Clock { seed: 3, step, steps: 9 }, 1, v, Rank::new(2)).remove(0);
     (wide(&probe.coordinates(&world, id)), wide(v[&id].values()))
 }
 

@@ -11,6 +11,7 @@ pub mod kalman;
 pub mod layers;
 pub mod moments;
 pub mod partition;
+pub mod per_example;
 pub mod restricted;
 pub mod select;
 pub mod sparsity;

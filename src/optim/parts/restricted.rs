@@ -26,6 +26,20 @@ impl<'o> Restricted<'o> {
         Restricted { inner, weights }
     }
 
+    /// Probes of these parameters.
+    fn probes(&self, probes: &[Displacement]) -> Vec<Displacement> {
+        probes.iter().map(|probe| self.keep(probe, |_, _| 1.0)).collect()
+    }
+
+    /// Directions of these parameters.
+    fn along(&self, along: &[Arc<DirectionSet>]) -> Vec<Arc<DirectionSet>> {
+        let kept = |set: &Arc<DirectionSet>| {
+            let direction = |&id: &ParamId| Some((id, set.get(id)?.clone()));
+            Arc::new(DirectionSet::new(self.weights.keys().filter_map(direction)))
+        };
+        along.iter().map(kept).collect()
+    }
+
     /// What `displacement` makes of these parameters, each coefficient times `factor`.
     fn keep(&self, displacement: &Displacement, factor: impl Fn(&Direction, f64) -> f64) -> Displacement {
         let term = |Term { set, coefficients }: &Term| {
@@ -45,7 +59,10 @@ impl<'o> Restricted<'o> {
 fn reads_weights(direction: &Direction) -> bool {
     match direction {
         Direction::Weights | Direction::Drift(_) => true,
-        Direction::Scaled { of, .. } | Direction::Masked { of, .. } => reads_weights(of),
+        Direction::Scaled { of, .. } | Direction::Masked { of, .. } | Direction::Flipped { of, .. } => {
+            reads_weights(of)
+        }
+        Direction::PerExample(each) => each.iter().any(reads_weights),
         Direction::Dense { .. } | Direction::Explicit(_) | Direction::LowRank { .. } | Direction::Rows(_) => false,
     }
 }
@@ -59,18 +76,32 @@ impl Oracle for Restricted<'_> {
         self.inner.draw(pool, size)
     }
 
+    fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
+        self.inner.batch_size(batch)
+    }
+
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
-        let probes: Vec<_> = probes.iter().map(|probe| self.keep(probe, |_, _| 1.0)).collect();
+        let probes = self.probes(probes);
         self.inner.losses(batch, &probes)
     }
 
+    fn losses_by_example(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
+        let probes = self.probes(probes);
+        self.inner.losses_by_example(batch, &probes)
+    }
+
     fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
-        let kept = |set: &Arc<DirectionSet>| {
-            let direction = |&id: &ParamId| Some((id, set.get(id)?.clone()));
-            Arc::new(DirectionSet::new(self.weights.keys().filter_map(direction)))
-        };
-        let along: Vec<_> = along.iter().map(kept).collect();
+        let along = self.along(along);
         self.inner.slopes(batch, &along)
+    }
+
+    fn slopes_by_example(
+        &mut self,
+        batch: BatchId,
+        along: &[Arc<DirectionSet>],
+    ) -> Result<(Losses, Vec<Losses>), OracleError> {
+        let along = self.along(along);
+        self.inner.slopes_by_example(batch, &along)
     }
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {

@@ -1,17 +1,19 @@
 //! Slopes along random directions, and the gradient that they make: SPSA (Spall 1992) with its relatives.
 //!
 //! *What it is.* [`directions`] names a step's `zᵢ`, [`estimate`] measures the slope `pᵢ` along each, all in one
-//! evaluation, and [`aggregate`] answers the weights `aᵢ` of the gradient estimate `Σ aᵢ·zᵢ`.
+//! evaluation, and [`aggregate`] answers the weights `aᵢ` of the gradient estimate `Σ aᵢ·zᵢ`. So does [`estimate_of`] where
+//! each example of the batch has directions of its own.
 //!
 //! *What must stay true.* A slope is divided by the `epsilon` that was applied, the f32, not by the option's f64.
 
 use std::sync::Arc;
 
+use super::per_example::Owners;
 use crate::{
     direction::{Direction, DirectionSet, Displacement, ParamId},
     linalg::cholesky::Cholesky,
     noise::{Law, NoiseKey, Role},
-    optim::{BatchId, Clock, Oracle, OracleError, Positive, options::choice},
+    optim::{BatchId, Clock, Losses, Oracle, OracleError, Positive, options::choice},
 };
 
 choice! {
@@ -68,23 +70,66 @@ pub fn estimate(
     oracle: &mut dyn Oracle,
     batch: BatchId,
     z: &[Arc<DirectionSet>],
+    how: (Estimator, Positive),
+) -> Result<Estimate, OracleError> {
+    estimate_of(oracle, batch, z, Owners::All, how)
+}
+
+/// Measures the slope of its owners' mean loss along every direction in one evaluation: the directions of a query stand
+/// together, in the order of the examples that have them. A mean over all slopes and directions is one over queries of the
+/// sum over examples.
+///
+/// # Errors
+/// [`OracleError`] if the oracle has no answer.
+pub fn estimate_of(
+    oracle: &mut dyn Oracle,
+    batch: BatchId,
+    z: &[Arc<DirectionSet>],
+    owners: Owners,
     (estimator, epsilon): (Estimator, Positive),
 ) -> Result<Estimate, OracleError> {
+    let (along, count) = (owners.along(z), owners.count() as f64);
     let applied = epsilon.get() as f32;
     let epsilon = f64::from(applied);
+    // A contribution to the mean of so many examples is the example's own loss over their number.
+    let differences = |from: &Losses, to: &Losses, distance: f64| -> Vec<f64> {
+        let pairs = contributions(to, owners).iter().zip(contributions(from, owners));
+        pairs.map(|(to, from)| count * ((to - from) / distance)).collect()
+    };
     Ok(match estimator {
-        Estimator::TwoSided => two_sided(oracle, batch, &Displacement::default(), z, applied)?,
-        Estimator::OneSided => {
-            let probes = z.iter().map(|z| Displacement::along(z, applied));
-            let probes: Vec<_> = std::iter::once(Displacement::default()).chain(probes).collect();
-            let losses = totals(oracle, batch, &probes)?;
+        Estimator::TwoSided => {
+            let pair = |z| [Displacement::along(z, applied), Displacement::along(z, -applied)];
+            let losses = losses(oracle, batch, owners, &along.iter().flat_map(pair).collect::<Vec<_>>())?;
+            let slopes = losses.chunks_exact(2).flat_map(|pair| differences(&pair[1], &pair[0], 2.0 * epsilon));
             Estimate {
-                loss: losses[0],
-                projected_grads: losses[1..].iter().map(|loss| (loss - losses[0]) / epsilon).collect(),
+                loss: losses.iter().map(|losses| losses.total).sum::<f64>() / losses.len() as f64,
+                projected_grads: slopes.collect(),
                 evaluations: losses.len(),
             }
         }
-        Estimator::Slope => slopes(oracle, batch, z)?,
+        Estimator::OneSided => {
+            let probes = along.iter().map(|z| Displacement::along(z, applied));
+            let probes: Vec<_> = std::iter::once(Displacement::default()).chain(probes).collect();
+            let losses = losses(oracle, batch, owners, &probes)?;
+            Estimate {
+                loss: losses[0].total,
+                projected_grads: losses[1..].iter().flat_map(|to| differences(&losses[0], to, epsilon)).collect(),
+                evaluations: losses.len(),
+            }
+        }
+        Estimator::Slope => {
+            let (loss, slopes) = match owners {
+                Owners::All => oracle.slopes(batch, &along)?,
+                Owners::Each(_) => oracle.slopes_by_example(batch, &along)?,
+            };
+            assert_eq!(slopes.len(), along.len(), "a slope for each direction");
+            let own = |slope: &Losses| contributions(slope, owners).iter().map(|p| count * p).collect::<Vec<_>>();
+            Estimate {
+                loss: loss.total,
+                projected_grads: slopes.iter().flat_map(own).collect(),
+                evaluations: 1 + slopes.len(),
+            }
+        }
     })
 }
 
@@ -149,14 +194,37 @@ pub fn two_sided(
     })
 }
 
+/// What each owner of a direction contributes.
+fn contributions(losses: &Losses, owners: Owners) -> &[f64] {
+    match owners {
+        Owners::All => std::slice::from_ref(&losses.total),
+        Owners::Each(examples) => {
+            assert_eq!(losses.per_example.len(), examples, "a contribution of each example");
+            &losses.per_example
+        }
+    }
+}
+
+fn losses(
+    oracle: &mut dyn Oracle,
+    batch: BatchId,
+    owners: Owners,
+    probes: &[Displacement],
+) -> Result<Vec<Losses>, OracleError> {
+    let losses = match owners {
+        Owners::All => oracle.losses(batch, probes)?,
+        Owners::Each(_) => oracle.losses_by_example(batch, probes)?,
+    };
+    assert_eq!(losses.len(), probes.len(), "a loss for each probe");
+    Ok(losses)
+}
+
 /// The loss at each probe.
 ///
 /// # Errors
 /// [`OracleError`] if the oracle has no answer.
 pub fn totals(oracle: &mut dyn Oracle, batch: BatchId, probes: &[Displacement]) -> Result<Vec<f64>, OracleError> {
-    let losses = oracle.losses(batch, probes)?;
-    assert_eq!(losses.len(), probes.len(), "a loss for each probe");
-    Ok(losses.into_iter().map(|losses| losses.total).collect())
+    Ok(losses(oracle, batch, Owners::All, probes)?.into_iter().map(|losses| losses.total).collect())
 }
 
 /// The weights of the directions in the gradient estimate.

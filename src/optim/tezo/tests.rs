@@ -80,7 +80,7 @@ fn with_new_factors_each_step_and_a_core_of_ones_it_is_lozo() {
     let ones = span.factors(&world, (3, epoch(clock, 1)), Rank::new(2)).direction(id, &[1.0, 1.0]);
     let mut lazy = Lazy::default();
     let v = lozo::right(&mut lazy, &world, (3, 4), Rank::new(2));
-    let probe = lozo::probes(&world, clock, Queries::new(1), v, Rank::new(2)).remove(0);
+    let probe = lozo::probes(&world, clock, 1, v, Rank::new(2)).remove(0);
     let values = |direction: &Direction| crate::direction::materialize::direction(direction, param, &[0.0; 30]);
     assert_same_bits(&values(&ones), &values(probe.z.get(id).expect("trainable")), "U Vᵀ");
 }

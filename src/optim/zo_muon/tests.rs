@@ -13,7 +13,7 @@ fn step(step: u64, interval: u64, columns: u32) -> (Vec<f64>, Vec<f64>) {
     let id = first(&world).0;
     let p = projection(&world, key(3, step / interval), Rank::new(columns));
     let clock = Clock { seed: 3, step, steps: step + 1 };
-    let probe = probes(&world, clock, Queries::new(1), &p, Rank::new(columns)).remove(0);
+    let probe = probes(&world, clock, 1, &p, Rank::new(columns)).remove(0);
     (wide(p[&id].values()), transposed(&wide(&probe.coordinates(&world, id)), columns as usize))
 }
 

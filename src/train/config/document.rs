@@ -13,10 +13,11 @@ use std::{
 
 use serde::Deserialize;
 use toml::{
-    Value,
-    de::{DeTable, DeValue, ValueDeserializer},
+    Spanned, Value,
+    de::{DeString, DeTable, DeValue, ValueDeserializer},
 };
 
+use super::compare;
 use crate::train::{Origin, Place, TrainError, nearest::nearest};
 
 /// The section of the keys that stand before any section.
@@ -42,10 +43,23 @@ pub(super) struct Given {
 }
 
 /// Keys by section and name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Document {
     values: BTreeMap<(String, String), Given>,
+    /// What methods of a comparison have otherwise, by their labels.
+    methods: BTreeMap<String, Document>,
 }
+
+/// A text that keys are read from.
+#[derive(Clone, Copy)]
+struct Source<'t> {
+    text: &'t str,
+    origin: &'t Origin,
+}
+
+/// A key and a value, with their spans.
+type Key<'t> = Spanned<DeString<'t>>;
+type Keyed<'t> = Spanned<DeValue<'t>>;
 
 /// The most lists and tables within each other in a value: what is nested deeper may be read but, written as sections,
 /// not read again.
@@ -80,34 +94,21 @@ impl Document {
     }
 
     fn merge(&mut self, text: &str, origin: &Origin, sections: &[Section]) -> Result<(), TrainError> {
-        let place = |span: Range<usize>| place(text, span, origin);
-        let syntax = |error: toml::de::Error, span: Range<usize>| TrainError::Syntax {
-            place: place(error.span().unwrap_or(span)),
-            message: error.message().to_owned(),
-        };
-        let table = DeTable::parse(text).map_err(|error| syntax(error, 0..0))?;
-        for (key, value) in table.into_inner() {
-            let (name, span) = (key.get_ref().to_string(), key.span());
-            let whole = value.span();
+        let source = Source { text, origin };
+        let table = DeTable::parse(text).map_err(|error| source.syntax(&error, 0..0))?;
+        self.merge_table(table.into_inner(), source, sections)
+    }
+
+    fn merge_table(&mut self, table: DeTable<'_>, source: Source<'_>, sections: &[Section]) -> Result<(), TrainError> {
+        for (key, value) in table {
+            let (name, span, whole) = (key.get_ref().to_string(), key.span(), value.span());
             let known = sections.iter().find(|(section, ..)| *section != TOP && *section == name);
             match (known, value.into_inner()) {
                 (Some((section, ..)), DeValue::Table(keys)) => {
-                    for (key, value) in keys {
-                        let (name, span) = (key.get_ref().to_string(), key.span());
-                        let parsed = Value::deserialize(ValueDeserializer::from(value));
-                        let value = parsed.map_err(|error| syntax(error, span.clone()))?;
-                        let given = Given { value, place: place(span) };
-                        if nesting(&given.value) > MAX_NESTING {
-                            let expected = format!("at most {MAX_NESTING} lists and sections within each other");
-                            return Err(given.found(&dotted(section, &name), "nested deeper".to_owned(), &expected));
-                        }
-                        self.values.insert(((*section).to_owned(), name), given);
-                    }
+                    keys.into_iter().try_for_each(|(key, value)| self.merge_key(section, &key, value, source))?;
                 }
                 (section, value) => {
-                    let parsed = Value::deserialize(ValueDeserializer::from(toml::Spanned::new(whole, value)));
-                    let given =
-                        Given { value: parsed.map_err(|error| syntax(error, span.clone()))?, place: place(span) };
+                    let given = source.given(span, Spanned::new(whole, value))?;
                     if section.is_some() {
                         return Err(given.refused(&name, "a section of keys"));
                     }
@@ -118,8 +119,50 @@ impl Document {
         Ok(())
     }
 
+    fn merge_key(
+        &mut self,
+        section: &str,
+        key: &Key<'_>,
+        value: Keyed<'_>,
+        source: Source<'_>,
+    ) -> Result<(), TrainError> {
+        let (name, whole) = (key.get_ref().to_string(), value.span());
+        match value.into_inner() {
+            DeValue::Table(methods) if (section, &*name) == (compare::NAME, compare::METHODS) => {
+                methods.into_iter().try_for_each(|(label, keys)| self.merge_method(&label, keys, source))
+            }
+            value => {
+                let given = source.given(key.span(), Spanned::new(whole, value))?;
+                if nesting(&given.value) > MAX_NESTING {
+                    let expected = format!("at most {MAX_NESTING} lists and sections within each other");
+                    return Err(given.found(&dotted(section, &name), "nested deeper".to_owned(), &expected));
+                }
+                self.values.insert((section.to_owned(), name), given);
+                Ok(())
+            }
+        }
+    }
+
+    fn merge_method(&mut self, label: &Key<'_>, keys: Keyed<'_>, source: Source<'_>) -> Result<(), TrainError> {
+        let (name, whole) = (label.get_ref().to_string(), keys.span());
+        match keys.into_inner() {
+            DeValue::Table(keys) if is_name(&name) => {
+                self.methods.entry(name).or_default().merge_table(keys, source, compare::METHOD_SECTIONS)
+            }
+            keys => {
+                let given = source.given(label.span(), Spanned::new(whole, keys))?;
+                let key = dotted(compare::NAME, compare::METHODS);
+                Err(match given.value {
+                    Value::Table(_) => given.found(&key, format!("a section named {name:?}"), NAME),
+                    _ => given.refused(&format!("{key}.{name}"), "a section of keys"),
+                })
+            }
+        }
+    }
+
     /// Refuses the first key that no section knows.
     pub(super) fn check_keys(&self, sections: &[Section]) -> Result<(), TrainError> {
+        self.methods.values().try_for_each(|method| method.check_keys(compare::METHOD_SECTIONS))?;
         let unknown = self.values.iter().filter(|((section, key), _)| {
             !sections
                 .iter()
@@ -150,13 +193,40 @@ impl Document {
 
     /// Takes what is left of a section.
     pub(super) fn rest(&mut self, section: &str) -> toml::Table {
-        let keys: Vec<_> = self.values.keys().filter(|(name, _)| name == section).cloned().collect();
-        keys.into_iter()
-            .map(|name| {
-                let given = self.values.remove(&name).expect("listed above");
-                (name.1, given.value)
-            })
-            .collect()
+        self.take_section(section).into_iter().map(|(key, given)| (key, given.value)).collect()
+    }
+
+    /// The same with the places.
+    pub(super) fn take_section(&mut self, section: &str) -> BTreeMap<String, Given> {
+        let (taken, left) = std::mem::take(&mut self.values).into_iter().partition(|((name, _), _)| name == section);
+        self.values = left;
+        let taken: BTreeMap<(String, String), Given> = taken;
+        taken.into_iter().map(|((_, key), given)| (key, given)).collect()
+    }
+
+    /// What the method of this label has otherwise.
+    pub(super) fn method(&self, label: &str) -> Option<&Document> {
+        self.methods.get(label)
+    }
+
+    /// The labels of methods that have something otherwise.
+    pub(super) fn methods(&self) -> impl Iterator<Item = &str> {
+        self.methods.keys().map(String::as_str)
+    }
+
+    /// Whether a key of this section is given and not yet taken.
+    pub(super) fn has(&self, section: &str) -> bool {
+        self.values.keys().any(|(name, _)| name == section)
+    }
+
+    /// Forgets the keys of a section but some.
+    pub(super) fn retain(&mut self, section: &str, keep: impl Fn(&str) -> bool) {
+        self.values.retain(|(name, key), _| name != section || keep(key));
+    }
+
+    /// Takes in what `other` says, which counts.
+    pub(super) fn extend(&mut self, other: Document) {
+        self.values.extend(other.values);
     }
 
     /// Where a key stands that is given and not yet taken.
@@ -173,10 +243,7 @@ impl Document {
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> Result<Option<T>, TrainError> {
         let Some(given) = self.values.remove(&(section.to_owned(), key.to_owned())) else { return Ok(None) };
-        match read(&given.value) {
-            Some(value) => Ok(Some(value)),
-            None => Err(given.refused(&dotted(section, key), expected)),
-        }
+        given.read(section, key, expected, read).map(Some)
     }
 
     /// Takes an integer.
@@ -207,14 +274,7 @@ impl Document {
 
     /// Takes a name: what may be part of a file's name on every system.
     pub(super) fn name(&mut self, section: &str, key: &str) -> Result<Option<String>, TrainError> {
-        self.take(section, key, "a name of letters, digits, `_` and `-`", |value| {
-            let is_name = |name: &&str| {
-                !name.is_empty()
-                    && name.len() <= 64
-                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-            };
-            value.as_str().filter(is_name).map(str::to_owned)
-        })
+        self.take(section, key, NAME, |value| value.as_str().filter(|name| is_name(name)).map(str::to_owned))
     }
 
     /// Takes a path; a relative one is one of `base`.
@@ -245,6 +305,17 @@ impl Document {
 }
 
 impl Given {
+    /// What `read` makes of the value of this key.
+    pub(super) fn read<T>(
+        &self,
+        section: &str,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<T, TrainError> {
+        read(&self.value).ok_or_else(|| self.refused(&dotted(section, key), expected))
+    }
+
     fn refused(&self, key: &str, expected: &str) -> TrainError {
         let kind = match &self.value {
             Value::String(text) => return self.found(key, format!("{text:?}"), expected),
@@ -277,16 +348,39 @@ fn nesting(value: &Value) -> usize {
     }
 }
 
-/// The line and column at which `span` begins.
-fn place(text: &str, span: Range<usize>, origin: &Origin) -> Box<Place> {
-    // A span may end up within a character that is no TOML.
-    let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    let before = &text[..start];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Box::new(Place {
-        origin: origin.clone(),
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        span,
-    })
+/// What may be part of a file's name on every system.
+const NAME: &str = "a name of letters, digits, `_` and `-`";
+
+/// Whether a text is one.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+}
+
+impl Source<'_> {
+    /// The line and column at which `span` begins.
+    fn place(self, span: Range<usize>) -> Box<Place> {
+        let Source { text, origin } = self;
+        // A span may end up within a character that is no TOML.
+        let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Box::new(Place {
+            origin: origin.clone(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            span,
+        })
+    }
+
+    /// What the parser says about `span`, or about a part of it.
+    fn syntax(self, error: &toml::de::Error, span: Range<usize>) -> TrainError {
+        TrainError::Syntax { place: self.place(error.span().unwrap_or(span)), message: error.message().to_owned() }
+    }
+
+    /// The value of the key that stands at `span`.
+    fn given(self, span: Range<usize>, value: Keyed<'_>) -> Result<Given, TrainError> {
+        let parsed = Value::deserialize(ValueDeserializer::from(value));
+        let value = parsed.map_err(|error| self.syntax(&error, span.clone()))?;
+        Ok(Given { value, place: self.place(span) })
+    }
 }

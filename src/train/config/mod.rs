@@ -9,6 +9,8 @@
 //!
 //! *What must stay true.* A key that is not understood is refused, never ignored.
 
+mod budget;
+mod compare;
 mod document;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,11 @@ use std::{
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use toml::Value;
+
+pub use self::{
+    budget::Budget,
+    compare::{CompareConfig, Method},
+};
 
 use self::document::{Document, Keys, Section, TOP};
 use super::{Place, TrainError};
@@ -39,10 +46,19 @@ pub const MAX_RUN_FILE_BYTES: usize = MAX_CONFIG_BYTES;
 const SECTIONS: &[Section] = &[
     (TOP, &["model", "output", "seed", "profile", "precision"], Keys::Closed),
     ("data", &["task", "template", "train", "valid", "num_train", "num_dev"], Keys::Closed),
-    ("tune", &["scope", "rank", "alpha", "targets", "layers", "names"], Keys::Closed),
+    ("tune", TUNE_KEYS, Keys::Closed),
     ("optimizer", &["name"], Keys::Open),
-    ("train", &["objective", "steps", "batch_size", "eval_every", "patience", "activation_mb"], Keys::Closed),
+    (
+        "train",
+        &["objective", "steps", "seconds", "batch_size", "eval_every", "patience", "activation_mb"],
+        Keys::Closed,
+    ),
+    (compare::NAME, compare::KEYS, Keys::Closed),
 ];
+const TUNE_KEYS: &[&str] = &["scope", "rank", "alpha", "targets", "layers", "names"];
+
+/// The optimizer of a run file that names none.
+const OPTIMIZER: &str = "mezo";
 
 /// Keys that change no bit of a run: where its files lie, which have digests of their own, and how its batches are cut.
 pub(super) const CHANGE_NO_BIT: [&str; 6] =
@@ -141,6 +157,8 @@ pub struct LoopConfig {
     pub objective: Criterion,
     /// How many steps are taken.
     pub steps: u64,
+    /// After how many seconds of steps the run stops before that, evaluations not counted.
+    pub seconds: Option<u64>,
     /// How many examples a step sees.
     pub batch_size: u64,
     /// After how many steps the weights are scored.
@@ -157,6 +175,11 @@ pub struct LoopConfig {
 pub struct RunFile {
     /// What the run is to do.
     pub config: RunConfig,
+    /// How methods are compared on it: no part of the run.
+    pub compare: CompareConfig,
+    path: PathBuf,
+    base: PathBuf,
+    document: Document,
     places: BTreeMap<String, Place>,
 }
 
@@ -192,11 +215,13 @@ impl RunFile {
         sets.iter().try_for_each(|argument| document.set(argument, SECTIONS))?;
         document.check_keys(SECTIONS)?;
         let places = document.places();
+        let given = document.clone();
         let config = RunConfig::resolve(&mut document, path, base)?;
+        let compare = CompareConfig::resolve(&mut document, &config.data.task, base)?;
         if config.to_toml().len() > MAX_RUN_FILE_BYTES {
             return Err(TrainError::TooLong { path: path.to_owned(), limit: MAX_RUN_FILE_BYTES });
         }
-        Ok(RunFile { config, places })
+        Ok(RunFile { config, compare, path: path.to_owned(), base: base.to_owned(), document: given, places })
     }
 
     /// Where the key with this dotted name stands (`optimizer.lr`), if it was given.
@@ -212,7 +237,7 @@ impl RunConfig {
         let model = model.ok_or_else(missing("model", "model = \"DIRECTORY\" at the top"))?;
         let data = DataConfig::resolve(document, path, base)?;
         let optimizer = OptimizerConfig {
-            name: document.name("optimizer", "name")?.unwrap_or_else(|| "mezo".to_owned()),
+            name: document.name("optimizer", "name")?.unwrap_or_else(|| OPTIMIZER.to_owned()),
             options: document.rest("optimizer"),
         };
         let default_output = || base.join("runs").join(format!("{}-{}", data.task, optimizer.name));
@@ -230,6 +255,7 @@ impl RunConfig {
             train: LoopConfig {
                 objective: document.choice("train", "objective", &objectives)?.unwrap_or_default(),
                 steps: document.integer("train", "steps", 1..=MOST)?.unwrap_or(1000),
+                seconds: document.integer("train", "seconds", 1..=MOST)?,
                 batch_size: document.integer("train", "batch_size", 1..=MOST_IN_BATCH)?.unwrap_or(16),
                 eval_every: document.integer("train", "eval_every", 1..=MOST)?.unwrap_or(100),
                 patience: document.integer("train", "patience", 0..=MOST)?.unwrap_or(8),

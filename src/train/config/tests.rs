@@ -78,6 +78,7 @@ fn the_documented_run_file_says_what_it_says() {
         train: LoopConfig {
             objective: Criterion::Loss,
             steps: 1000,
+            seconds: None,
             batch_size: 16,
             eval_every: 100,
             patience: 8,
@@ -320,6 +321,7 @@ fn the_digest_is_that_of_what_is_computed() {
         "train.objective=accuracy",
         "train.objective=f1",
         "train.steps=9",
+        "train.seconds=9",
         "train.batch_size=9",
         "train.eval_every=9",
         "train.patience=9",
@@ -381,8 +383,8 @@ prop_compose! {
         data in arbitrary_data(), tune in arbitrary_tune(),
         name in "[a-z-]{1,9}", mut options in vec((any::<String>(), arbitrary_option()), 0..4),
         objective in prop::sample::select(Criterion::ALL.to_vec()),
-        (steps, batch_size, eval_every, patience, activation_mb) in
-            (1..=MOST, 1..=MOST_IN_BATCH, 1..=MOST, 0..=MOST, 1..=MOST_ACTIVATION_MB),
+        (steps, seconds, batch_size, eval_every, patience, activation_mb) in
+            (1..=MOST, option::of(1..=MOST), 1..=MOST_IN_BATCH, 1..=MOST, 0..=MOST, 1..=MOST_ACTIVATION_MB),
     ) -> RunConfig {
         options.retain(|(key, _)| key != "name");
         RunConfig {
@@ -390,7 +392,7 @@ prop_compose! {
             profile: if bf16 { Profile::StrictBf16 } else { Profile::StrictF32 },
             precision: [Precision::F32, Precision::Split, Precision::Native][precision],
             optimizer: OptimizerConfig { name, options: options.into_iter().collect() },
-            train: LoopConfig { objective, steps, batch_size, eval_every, patience, activation_mb },
+            train: LoopConfig { objective, steps, seconds, batch_size, eval_every, patience, activation_mb },
         }
     }
 }

@@ -7,7 +7,10 @@ use crate::{
     model::Model,
     noise::{Law, NoiseKey, Role},
     objective::{Criterion, Examples},
-    optim::{self, Clock},
+    optim::{
+        self, Clock,
+        parts::{per_example, spsa},
+    },
     task::Objective,
     testing::{
         assert_same_bits,
@@ -16,6 +19,8 @@ use crate::{
         reference::golden,
     },
 };
+
+mod by_example;
 
 fn oracle(name: &str, objective: Objective, criterion: Criterion, isa: Isa) -> LiveOracle {
     let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
@@ -126,13 +131,13 @@ fn slopes_come_with_the_losses_of_a_probe_of_nothing_and_an_example_has_its_own_
         let batch = oracle.draw(Pool::Train, None).expect("a batch");
         let (losses, slopes) = oracle.slopes(batch, &along).expect("slopes");
         assert_eq!(losses, oracle.losses(batch, &[Displacement::default()]).expect("losses")[0], "{objective:?}");
-        assert_eq!(slopes[1], summed(vec![0.0; 4]), "{objective:?}");
+        assert_eq!(slopes[1], Losses::summed(vec![0.0; 4]), "{objective:?}");
         let weight: usize = oracle.batch.iter().map(|&number| oracle.examples.weight(number)).sum();
         for (&number, found) in oracle.batch.iter().zip(&slopes[0].per_example) {
-            let alone = oracle.examples.slopes(oracle.tuned.model(), oracle.tuned.context(), &[number], &along);
+            let alone = oracle.examples.slopes(oracle.tuned.model(), oracle.tuned.context(), (0, &[number]), &along);
             assert_eq!(alone.expect("slopes").1[0][0] / weight as f64, *found, "{objective:?}, example {number}");
         }
-        assert_eq!(slopes[0], summed(slopes[0].per_example.clone()), "{objective:?}");
+        assert_eq!(slopes[0], Losses::summed(slopes[0].per_example.clone()), "{objective:?}");
     }
 }
 

@@ -195,6 +195,9 @@ impl Oracle for Broken {
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.world.draw(pool, size)
     }
+    fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
+        self.world.batch_size(batch)
+    }
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         self.world.losses(batch, probes)
     }
