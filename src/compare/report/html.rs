@@ -58,11 +58,11 @@ fn lead(comparison: &Comparison<'_>, job: &Job) -> String {
     };
     escaped(&format!(
         "Each method trains for {} with {seeds}, on {data}, at batch {}. Its options were chosen on dev by successive \
-         halving ({}) with a seed that does not count. Evaluation takes no part of a budget. {} threads of {}, {}.",
+         halving ({}) with a seed that does not count. Evaluation takes no part of a budget. {} on {}, {}.",
         words::budget(config.budget),
         job.batch_size,
         rungs.join(", then "),
-        job.machine.threads,
+        if job.machine.threads == 1 { "One thread".to_owned() } else { format!("{} threads", job.machine.threads) },
         job.machine.cpu,
         job.profile
     ))

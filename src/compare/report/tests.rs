@@ -171,13 +171,6 @@ fn the_record_reads_back_and_says_how_methods_stand() {
 }
 
 #[test]
-#[ignore = "writes a page to be looked at: ZOFO_PAGE=DIRECTORY cargo test --lib page_to_be_looked_at -- --ignored"]
-fn a_page_to_be_looked_at() {
-    let output = std::env::var_os("ZOFO_PAGE").expect("a directory");
-    written(Path::new(&output));
-}
-
-#[test]
 fn a_comparison_that_has_just_begun_has_a_page() {
     let (file, methods, _) = over();
     let (dir, ledger) = (tempfile::tempdir().expect("a directory"), Ledger::default());

@@ -50,6 +50,8 @@ pub(super) const METHOD_SECTIONS: &[Section] = &[
     ("train", &["objective", "batch_size", "activation_mb"], Keys::Closed),
 ];
 const GRID: &str = "grid";
+/// The option whose values are tried if nobody says otherwise.
+const RATE: &str = "lr";
 
 /// The budget of the last stage, and the shares of it that the rungs before it have: 5 minutes, 40 s and 2 minutes.
 const BUDGET: Budget = Budget::Seconds(300);
@@ -220,16 +222,12 @@ fn shared_grid(document: &mut Document) -> Result<Grid, TrainError> {
 
 /// The points of a grid; without one, rates around that of the method, if it has any.
 fn candidates(grid: &Grid, options: &Table, entry: &Entry) -> Vec<Table> {
-    const RATE: &str = "lr";
     let mut lists: Vec<(&str, Vec<Value>)> =
         grid.iter().map(|(option, axis)| (&**option, axis.values.clone())).collect();
-    if lists.is_empty()
-        && let Some(spec) = entry.options().find(|spec| spec.name == RATE)
-    {
-        let given = options.get(RATE).and_then(|lr| lr.as_float().or_else(|| lr.as_integer().map(|lr| lr as f64)));
-        let centre = given.or_else(|| (spec.default)().parse().ok()).filter(|lr| *lr > 0.0);
-        let rates = centre.map(|lr| RATES.map(|factor| Value::Float(rounded(factor * lr))).to_vec());
-        lists.extend(rates.map(|rates| (RATE, rates)));
+    if lists.is_empty() {
+        lists.extend(
+            rate(options, entry).map(|rate| (RATE, RATES.map(|factor| rounded(factor * rate).into()).to_vec())),
+        );
     }
     lists.into_iter().fold(vec![Table::new()], |points, (option, values)| {
         let with = |point: &Table, value: &Value| {
@@ -239,6 +237,17 @@ fn candidates(grid: &Grid, options: &Table, entry: &Entry) -> Vec<Table> {
         };
         points.iter().flat_map(|point| values.iter().map(|value| with(point, value))).collect()
     })
+}
+
+/// The rate of a method that nobody gave a grid: that of its options, or its default; of a method around another one, which
+/// leaves it to that one, the default of the one that is usually within.
+fn rate(options: &Table, entry: &Entry) -> Option<f64> {
+    let default = |entry: &Entry| entry.options().find(|spec| spec.name == RATE).map(|spec| (spec.default)());
+    let own = default(entry)?;
+    let given =
+        options.get(RATE).and_then(|rate| rate.as_float().or_else(|| rate.as_integer().map(|rate| rate as f64)));
+    let usual = || default(optim::find(super::OPTIMIZER).ok()?)?.parse().ok();
+    given.or_else(|| own.parse().ok()).or_else(usual).filter(|rate| *rate > 0.0)
 }
 
 /// To three digits: what a product in binary adds is no part of a rate.

@@ -61,7 +61,7 @@ pub(in super::super) fn decision(comparison: &Comparison<'_>) -> Option<String> 
     }
     if !is_whole {
         svg.line("axis", (PLOT.x.0, top - 4.0), (PLOT.x.1, top - 4.0));
-        svg.label("tick", (PLOT.x.1, PLOT.y.0 + STRIP / 2.0 + 2.0), Anchor::End, "target not reached on every seed");
+        svg.label("tick", (PLOT.x.1, PLOT.y.0 - 14.0), Anchor::End, "upper strip: target not reached on every seed");
     }
     for (series, label, memory, time) in methods {
         let point = place(time, memory);

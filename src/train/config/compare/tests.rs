@@ -73,6 +73,8 @@ fn candidates_are_the_points_of_the_grid_that_is_nearest_to_the_method() {
     let ratios: Vec<f64> = rates(lozo).iter().map(|rate| rate / default).collect();
     // A rate is kept to three digits.
     assert!(ratios.iter().zip(RATES).all(|(found, ratio)| (found / ratio - 1.0).abs() <= 5e-3), "{ratios:?}");
+    let wrapper = &methods(&["compare.optimizers=[\"adalezo\"]"])[0];
+    assert_eq!(rates(wrapper), [3e-7, 1e-6, 3e-6, 1e-5], "those of the method that it wraps by default");
     let points: Vec<String> = adamw.candidates.iter().map(ToString::to_string).collect();
     assert_eq!(points.len(), 4);
     for (lr, decay) in [(1e-4, 0.0), (1e-4, 0.1), (3e-4, 0.0), (3e-4, 0.1)] {
