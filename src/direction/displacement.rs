@@ -73,6 +73,20 @@ pub enum Direction {
     PerExample(Arc<[Direction]>),
 }
 
+impl Direction {
+    /// Whether it is made of the weights themselves.
+    pub fn reads_weights(&self) -> bool {
+        match self {
+            Direction::Weights | Direction::Drift(_) => true,
+            Direction::Scaled { of, .. } | Direction::Masked { of, .. } | Direction::Flipped { of, .. } => {
+                of.reads_weights()
+            }
+            Direction::PerExample(each) => each.iter().any(Direction::reads_weights),
+            Direction::Dense { .. } | Direction::Explicit(_) | Direction::LowRank { .. } | Direction::Rows(_) => false,
+        }
+    }
+}
+
 /// Where a parameter's [`Direction::Drift`] is measured from.
 ///
 /// *What must stay true.* The values never change: a run that is replayed measures from the same ones.

@@ -125,24 +125,13 @@ mod tests {
         testing::on_threads,
     };
 
-    fn reads_weights(direction: &Direction) -> bool {
-        match direction {
-            Direction::Weights | Direction::Drift(_) => true,
-            Direction::Scaled { of, .. } | Direction::Masked { of, .. } | Direction::Flipped { of, .. } => {
-                reads_weights(of)
-            }
-            Direction::PerExample(each) => each.iter().any(reads_weights),
-            Direction::Dense { .. } | Direction::Explicit(_) | Direction::LowRank { .. } | Direction::Rows(_) => false,
-        }
-    }
-
     #[test]
     fn the_gram_matrix_is_that_of_the_materialised_directions_with_the_same_bits_everywhere() {
         let mut params = ParamTable::new();
         let ids = [params.add("w", &[37, 21]), params.add("b", &[19]), params.add("other", &[3, 2])];
         let factor = |rows: usize| (0..rows * 3).map(|i| (i * 7 % 11) as f32 * 0.3 - 1.4).collect();
         let low_rank = Direction::LowRank { left: factor(37), right: factor(21), rank: 3 };
-        let known = |rows, cols| elementwise(rows, cols, 3).into_iter().filter(|direction| !reads_weights(direction));
+        let known = |rows, cols| elementwise(rows, cols, 3).into_iter().filter(|direction| !direction.reads_weights());
         let mut sets: Vec<_> = known(37, 21)
             .zip(known(1, 19))
             .map(|(matrix, vector)| DirectionSet::new([(ids[0], matrix), (ids[1], vector)]))
@@ -207,7 +196,7 @@ mod tests {
     fn directions_that_read_the_weights_have_no_inner_products() {
         let mut params = ParamTable::new();
         let id = params.add("w", &[3, 5]);
-        for direction in elementwise(3, 5, 1).into_iter().filter(reads_weights) {
+        for direction in elementwise(3, 5, 1).into_iter().filter(Direction::reads_weights) {
             let set = DirectionSet::new([(id, direction)]);
             let refused = catch_unwind(AssertUnwindSafe(|| gram(Isa::fastest(), &params, &[&set])));
             let message =

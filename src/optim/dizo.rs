@@ -41,6 +41,7 @@ use super::{
     options::{choice, options},
     parts::{
         first_order::measured,
+        per_example::Owners,
         spsa::{self, Aggregate, Estimate},
         subspace::is_matrix,
         update::descend,
@@ -135,7 +136,7 @@ impl Optimizer for Dizo {
         let mut update = projection.displacement(|_| 0.0);
         let batch = oracle.draw(Pool::Train, None)?;
         let u = spsa::directions(oracle, clock, Law::Gaussian, queries.get());
-        let mut estimate = spsa::two_sided(oracle, batch, &update, &u, epsilon.get() as f32)?;
+        let mut estimate = spsa::two_sided(oracle, batch, &update, (&u, Owners::All), epsilon.get() as f32)?;
         estimate.evaluations += searched;
         let weights = spsa::aggregate(oracle, &u, &estimate.projected_grads, Aggregate::Mean);
         update.terms.extend(descend(oracle, &u, &weights, (lr, weight_decay)).terms);

@@ -29,6 +29,7 @@ use super::{
     Clock, Entry, NonNegative, OptimError, Optimizer, Oracle, Pool, Queries, StepReport,
     options::{choice, options},
     parts::{
+        per_example::Owners,
         spsa::{self, Aggregate},
         update::descend,
     },
@@ -83,7 +84,7 @@ impl Optimizer for ForwardGrad {
 
         let batch = oracle.draw(Pool::Train, None)?;
         let v = spsa::directions(oracle, clock, tangents.law(), queries.get());
-        let estimate = spsa::slopes(oracle, batch, &v)?;
+        let estimate = spsa::slopes(oracle, batch, &v, Owners::All)?;
         let weights = spsa::aggregate(oracle, &v, &estimate.projected_grads, aggregate);
         let update = descend(oracle, &v, &weights, (lr, weight_decay));
         StepReport::of(estimate, lr).commit(oracle, &update)

@@ -33,7 +33,7 @@ fn a_slope_is_the_limit_of_central_differences_whose_error_falls_with_the_square
     let mut world = cubic();
     let v = tangents(&world, Law::Rademacher, 3);
     let batch = world.draw(Pool::Train, None).expect("a toy");
-    let exact = spsa::slopes(&mut world, batch, &v).expect("a toy").projected_grads;
+    let exact = spsa::slopes(&mut world, batch, &v, Owners::All).expect("a toy").projected_grads;
     for exponent in 1..=8 {
         let epsilon = 0.5_f64.powi(exponent);
         let differences = spsa::estimate(&mut world, batch, &v, (Estimator::TwoSided, Positive::new(epsilon)));

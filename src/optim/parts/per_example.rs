@@ -26,7 +26,7 @@ use crate::{
     direction::{Direction, DirectionSet, ParamId},
     kernels::{Context, elementwise},
     noise::{NoiseKey, Role},
-    optim::{BatchId, Clock, Oracle, OracleError, options::choice},
+    optim::{BatchId, Clock, Losses, Oracle, OracleError, options::choice},
 };
 
 choice! {
@@ -69,10 +69,34 @@ impl Owners {
     }
 
     /// How many directions a query has.
-    pub(super) fn count(self) -> usize {
+    fn count(self) -> usize {
         match self {
             Owners::All => 1,
             Owners::Each(examples) => examples,
+        }
+    }
+
+    /// Each owner's own mean, of a mean over all: of as many owners, each contributes that share of its own.
+    pub(super) fn means(self, losses: &Losses) -> Vec<f64> {
+        let count = self.count() as f64;
+        self.contributions(losses).iter().map(|x| count * x).collect()
+    }
+
+    /// The slope of each owner's own mean, between losses that are so far apart.
+    pub(super) fn slopes(self, from: &Losses, to: &Losses, distance: f64) -> Vec<f64> {
+        let count = self.count() as f64;
+        let pairs = self.contributions(to).iter().zip(self.contributions(from));
+        pairs.map(|(to, from)| count * ((to - from) / distance)).collect()
+    }
+
+    /// What each owner contributes to a mean over all.
+    fn contributions(self, losses: &Losses) -> &[f64] {
+        match self {
+            Owners::All => std::slice::from_ref(&losses.total),
+            Owners::Each(examples) => {
+                assert_eq!(losses.per_example.len(), examples, "a contribution of each example");
+                &losses.per_example
+            }
         }
     }
 

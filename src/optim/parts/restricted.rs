@@ -55,18 +55,6 @@ impl<'o> Restricted<'o> {
     }
 }
 
-/// Whether a direction is made of the weights themselves.
-fn reads_weights(direction: &Direction) -> bool {
-    match direction {
-        Direction::Weights | Direction::Drift(_) => true,
-        Direction::Scaled { of, .. } | Direction::Masked { of, .. } | Direction::Flipped { of, .. } => {
-            reads_weights(of)
-        }
-        Direction::PerExample(each) => each.iter().any(reads_weights),
-        Direction::Dense { .. } | Direction::Explicit(_) | Direction::LowRank { .. } | Direction::Rows(_) => false,
-    }
-}
-
 impl Oracle for Restricted<'_> {
     fn space(&self) -> &dyn Space {
         self.inner.space()
@@ -105,7 +93,7 @@ impl Oracle for Restricted<'_> {
     }
 
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
-        let weighed = |direction: &Direction, weight| if reads_weights(direction) { 1.0 } else { weight };
+        let weighed = |direction: &Direction, weight| if direction.reads_weights() { 1.0 } else { weight };
         let update = self.keep(update, weighed);
         self.inner.commit(&update)
     }

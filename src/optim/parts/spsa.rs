@@ -88,61 +88,40 @@ pub fn estimate_of(
     owners: Owners,
     (estimator, epsilon): (Estimator, Positive),
 ) -> Result<Estimate, OracleError> {
-    let (along, count) = (owners.along(z), owners.count() as f64);
     let applied = epsilon.get() as f32;
-    let epsilon = f64::from(applied);
-    // A contribution to the mean of so many examples is the example's own loss over their number.
-    let differences = |from: &Losses, to: &Losses, distance: f64| -> Vec<f64> {
-        let pairs = contributions(to, owners).iter().zip(contributions(from, owners));
-        pairs.map(|(to, from)| count * ((to - from) / distance)).collect()
-    };
-    Ok(match estimator {
-        Estimator::TwoSided => {
-            let pair = |z| [Displacement::along(z, applied), Displacement::along(z, -applied)];
-            let losses = losses(oracle, batch, owners, &along.iter().flat_map(pair).collect::<Vec<_>>())?;
-            let slopes = losses.chunks_exact(2).flat_map(|pair| differences(&pair[1], &pair[0], 2.0 * epsilon));
-            Estimate {
-                loss: losses.iter().map(|losses| losses.total).sum::<f64>() / losses.len() as f64,
-                projected_grads: slopes.collect(),
-                evaluations: losses.len(),
-            }
-        }
+    match estimator {
+        Estimator::TwoSided => two_sided(oracle, batch, &Displacement::default(), (z, owners), applied),
         Estimator::OneSided => {
+            let along = owners.along(z);
             let probes = along.iter().map(|z| Displacement::along(z, applied));
             let probes: Vec<_> = std::iter::once(Displacement::default()).chain(probes).collect();
             let losses = losses(oracle, batch, owners, &probes)?;
-            Estimate {
-                loss: losses[0].total,
-                projected_grads: losses[1..].iter().flat_map(|to| differences(&losses[0], to, epsilon)).collect(),
-                evaluations: losses.len(),
-            }
+            let slopes = losses[1..].iter().flat_map(|to| owners.slopes(&losses[0], to, applied.into()));
+            Ok(Estimate { loss: losses[0].total, projected_grads: slopes.collect(), evaluations: losses.len() })
         }
-        Estimator::Slope => {
-            let (loss, slopes) = match owners {
-                Owners::All => oracle.slopes(batch, &along)?,
-                Owners::Each(_) => oracle.slopes_by_example(batch, &along)?,
-            };
-            assert_eq!(slopes.len(), along.len(), "a slope for each direction");
-            let own = |slope: &Losses| contributions(slope, owners).iter().map(|p| count * p).collect::<Vec<_>>();
-            Estimate {
-                loss: loss.total,
-                projected_grads: slopes.iter().flat_map(own).collect(),
-                evaluations: 1 + slopes.len(),
-            }
-        }
-    })
+        Estimator::Slope => slopes(oracle, batch, z, owners),
+    }
 }
 
-/// The exact slope along every direction, by forward-mode differentiation.
+/// The exact slope of its owners' mean loss along every direction, by forward-mode differentiation.
 ///
 /// # Errors
 /// [`OracleError`] if the oracle has no answer.
-pub fn slopes(oracle: &mut dyn Oracle, batch: BatchId, z: &[Arc<DirectionSet>]) -> Result<Estimate, OracleError> {
-    let (loss, slopes) = oracle.slopes(batch, z)?;
-    assert_eq!(slopes.len(), z.len(), "a slope for each direction");
+pub fn slopes(
+    oracle: &mut dyn Oracle,
+    batch: BatchId,
+    z: &[Arc<DirectionSet>],
+    owners: Owners,
+) -> Result<Estimate, OracleError> {
+    let along = owners.along(z);
+    let (loss, slopes) = match owners {
+        Owners::All => oracle.slopes(batch, &along)?,
+        Owners::Each(_) => oracle.slopes_by_example(batch, &along)?,
+    };
+    assert_eq!(slopes.len(), along.len(), "a slope for each direction");
     Ok(Estimate {
         loss: loss.total,
-        projected_grads: slopes.iter().map(|slope| slope.total).collect(),
+        projected_grads: slopes.iter().flat_map(|slope| owners.means(slope)).collect(),
         evaluations: 1 + slopes.len(),
     })
 }
@@ -168,7 +147,7 @@ pub fn slope(
     Ok((estimate.projected_grads[0], estimate.evaluations))
 }
 
-/// Measures the two-sided slope along every direction around θ + `origin`, in one evaluation.
+/// Measures the two-sided slope of its owners' mean loss along every direction around θ + `origin`, in one evaluation.
 ///
 /// # Errors
 /// [`OracleError`] if the oracle has no answer.
@@ -176,7 +155,7 @@ pub fn two_sided(
     oracle: &mut dyn Oracle,
     batch: BatchId,
     origin: &Displacement,
-    z: &[Arc<DirectionSet>],
+    (z, owners): (&[Arc<DirectionSet>], Owners),
     epsilon: f32,
 ) -> Result<Estimate, OracleError> {
     let beside = |z: &Arc<DirectionSet>, epsilon| {
@@ -184,25 +163,14 @@ pub fn two_sided(
         probe.terms.extend(Displacement::along(z, epsilon).terms);
         probe
     };
-    let probes: Vec<_> = z.iter().flat_map(|z| [beside(z, epsilon), beside(z, -epsilon)]).collect();
-    let losses = totals(oracle, batch, &probes)?;
-    let slopes = losses.chunks_exact(2).map(|pair| (pair[0] - pair[1]) / (2.0 * f64::from(epsilon)));
+    let probes: Vec<_> = owners.along(z).iter().flat_map(|z| [beside(z, epsilon), beside(z, -epsilon)]).collect();
+    let losses = losses(oracle, batch, owners, &probes)?;
+    let slopes = losses.chunks_exact(2).flat_map(|pair| owners.slopes(&pair[1], &pair[0], 2.0 * f64::from(epsilon)));
     Ok(Estimate {
-        loss: losses.iter().sum::<f64>() / losses.len() as f64,
+        loss: losses.iter().map(|losses| losses.total).sum::<f64>() / losses.len() as f64,
         projected_grads: slopes.collect(),
         evaluations: losses.len(),
     })
-}
-
-/// What each owner of a direction contributes.
-fn contributions(losses: &Losses, owners: Owners) -> &[f64] {
-    match owners {
-        Owners::All => std::slice::from_ref(&losses.total),
-        Owners::Each(examples) => {
-            assert_eq!(losses.per_example.len(), examples, "a contribution of each example");
-            &losses.per_example
-        }
-    }
 }
 
 fn losses(
