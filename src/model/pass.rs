@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    KvCache, LinearPart, Model, NormPart,
+    KvCache, LinearPart, Model, NormPart, TrainPart,
     layers::{self, Columns, Mode, Rows},
     stream::{Grouped, Stream},
 };
@@ -13,9 +13,11 @@ use crate::{
         Context,
         activation::{self, Activation},
         attention::{self, Inputs},
-        elementwise, norm,
+        elementwise,
+        matmul::product,
+        norm, tensor_train,
     },
-    tensor::{MatMut, Sequences},
+    tensor::{MatMut, MatRef, Sequences},
 };
 
 /// One evaluation of a model: all lanes, over one batch.
@@ -79,6 +81,24 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         for (lane, bias) in bias.iter().enumerate() {
             elementwise::add_bias(self.cx, bias, y.row_range_mut(x.range(lane)));
         }
+    }
+
+    fn tensor_train(&mut self, part: TrainPart, x: &Stream<'w>) -> Stream<'w> {
+        let (mut y, rows) = (x.beside(self.cx, part.outputs), x.all().rows);
+        let groups = self.groups(part.cores.into_iter());
+        let cores = self.cores(part, groups);
+        let x = Grouped::new(rows, groups);
+        for group in 0..groups {
+            let matrix = tensor_train::forward(self.cx, &layers::cores_of(&cores, group));
+            let matrix = MatRef::new(&matrix, part.outputs, part.inputs);
+            product::nt(self.cx, x.group(group), matrix, false, y.all_mut().row_range_mut(x.range(group)));
+        }
+        let bias = part.bias.map(|id| self.vectors(id)).unwrap_or_default();
+        let x = Grouped::new(rows, bias.len().max(1));
+        for (lane, bias) in bias.iter().enumerate() {
+            elementwise::add_bias(self.cx, bias, y.all_mut().row_range_mut(x.range(lane)));
+        }
+        y
     }
 
     fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {

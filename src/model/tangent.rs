@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use super::{
-    Batch, LinearPart, Model, ModelError, NormPart,
+    Batch, LinearPart, Model, ModelError, NormPart, TrainPart,
     layers::{self, Columns, Mode, Rows},
     stream::{Grouped, Stream},
 };
@@ -24,8 +24,10 @@ use crate::{
         activation::{self, Activation},
         attention, cross_entropy,
         cross_entropy::{Sums, Targets, Vocabulary},
-        elementwise, head, matmul,
+        elementwise, head,
+        matmul::{self, product},
         norm::{self, NormTangent},
+        tensor_train,
     },
     tensor::{MatMut, MatRef},
 };
@@ -160,6 +162,17 @@ impl<'a, 'w> Pass<'a, 'w> {
         Tangents::of(self.along[..groups - 1].iter().map(|(_, set)| *set), id, &self.model.store.params()[id])
     }
 
+    /// Adds a bias to the values, and its change along each direction to theirs.
+    fn add_bias(&self, id: ParamId, groups: Grouped<'_>, y: &mut MatMut<'_>) {
+        let bias = self.model.store.vector(id);
+        elementwise::add_bias(self.cx, bias, y.row_range_mut(groups.range(0)));
+        for (at, change) in self.tangents(id, groups.groups).values(self.cx, bias).iter().enumerate() {
+            if let Some(change) = change {
+                elementwise::add_bias(self.cx, change, y.row_range_mut(groups.range(at + 1)));
+            }
+        }
+    }
+
     /// The logits of some entries of the vocabulary: their rows of the matrix, and the changes of these, are taken out.
     fn entries(&mut self, last: LinearPart, x: &Stream<'w>, ids: &[u32]) -> Stream<'w> {
         let model = self.model;
@@ -216,14 +229,30 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         let weight = (self.model.store.weight(part.weight), part.stored);
         self.tangents(part.weight, x.groups).linear(self.cx, x.rows, weight, y.reborrow());
         if let Some(id) = part.bias {
-            let bias = self.model.store.vector(id);
-            elementwise::add_bias(self.cx, bias, y.row_range_mut(x.range(0)));
-            for (at, change) in self.tangents(id, x.groups).values(self.cx, bias).iter().enumerate() {
-                if let Some(change) = change {
-                    elementwise::add_bias(self.cx, change, y.row_range_mut(x.range(at + 1)));
-                }
+            self.add_bias(id, x, &mut y);
+        }
+    }
+
+    fn tensor_train(&mut self, part: TrainPart, x: &Stream<'w>) -> Stream<'w> {
+        let (mut y, groups) = (x.beside(self.cx, part.outputs), x.groups());
+        let cores = self.cores(part, groups);
+        let values = layers::cores_of(&cores, 0);
+        let matrix = tensor_train::forward(self.cx, &values);
+        let matrix = MatRef::new(&matrix, part.outputs, part.inputs);
+        product::nt(self.cx, x.all().rows, matrix, false, y.all_mut());
+        let tangents = part.cores.map(|id| self.tangents(id, groups));
+        for group in 1..groups {
+            let changes = layers::cores_of(&cores, group);
+            let changes = std::array::from_fn::<_, 3, _>(|at| tangents[at].moves(group - 1).then_some(changes[at]));
+            if let Some(change) = tensor_train::tangent(self.cx, &values, &changes) {
+                let change = MatRef::new(&change, part.outputs, part.inputs);
+                product::nt(self.cx, x.group(0), change, true, y.group_mut(group));
             }
         }
+        if let Some(id) = part.bias {
+            self.add_bias(id, x.all(), &mut y.all_mut());
+        }
+        y
     }
 
     fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {
