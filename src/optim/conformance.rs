@@ -61,6 +61,13 @@ struct Case {
 const TURNS: Scale = Scale::Thin(Thin { noise: 1.0, window: 2.0, kept: 0.0 });
 
 const CASES: &[Case] = &[
+    Case { optimizer: "adazeta", options: "", scale: Scale::Slopes, evaluations: Some(1) },
+    Case {
+        optimizer: "adazeta",
+        options: "queries = 3\nshrink_factor = 1\ninc_rate = 1",
+        scale: Scale::Slopes,
+        evaluations: Some(1),
+    },
     Case { optimizer: "block_zo", options: "", scale: TURNS, evaluations: Some(1) },
     Case {
         optimizer: "block_zo",

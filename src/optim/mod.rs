@@ -15,6 +15,7 @@
 //! `conformance.rs`, and its page in `docs/algorithms`.
 
 pub mod adamw;
+pub mod adazeta;
 pub mod addax;
 pub mod block_zo;
 pub mod elastic_zo;
@@ -137,10 +138,25 @@ pub trait Optimizer: Send {
     /// Shows `visitor` everything that is remembered from step to step: a snapshot stores it, and puts it back.
     fn visit_state(&mut self, _visitor: &mut dyn StateVisitor) {}
 
+    /// What it tunes where a run does not say.
+    fn tunes(&self) -> Tunes {
+        Tunes::default()
+    }
+
     /// Whether it may ask for gradients: the numbers that its steps were answered do not make them again then.
     fn needs_gradients(&self) -> bool {
         false
     }
+}
+
+/// What of a model an optimizer tunes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tunes {
+    /// All that the model has.
+    #[default]
+    Model,
+    /// Bottlenecks of tensor trains, which the model gets.
+    TensorTrains,
 }
 
 /// Is shown the state of an optimizer, and may replace it. Names are unique within an optimizer.
@@ -193,6 +209,7 @@ impl Entry {
 /// Every algorithm, by name.
 pub const REGISTRY: &[&Entry] = &[
     &adamw::ENTRY,
+    &adazeta::ENTRY,
     &addax::ENTRY,
     &block_zo::ENTRY,
     &elastic_zo::ENTRY,

@@ -64,6 +64,9 @@ pub enum Call {
     Commit,
 }
 
+/// Draws of an epoch.
+pub const EPOCH: u64 = 4;
+
 /// A loss over parameters in memory.
 pub struct World {
     params: ParamTable,
@@ -219,6 +222,11 @@ impl Oracle for World {
         self.calls.push(Call::Draw);
         self.draws += 1;
         Ok(BatchId(self.draws - 1))
+    }
+
+    /// Batches of a toy world come again after [`EPOCH`].
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        Ok(batch.0 / EPOCH)
     }
 
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {

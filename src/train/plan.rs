@@ -126,6 +126,9 @@ impl Oracle for Rehearsal<'_> {
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)
     }
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        self.inner.epoch(batch)
+    }
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         self.evaluations += probes.len();
         self.check()?;
