@@ -17,6 +17,11 @@ impl ParamId {
     pub fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The parameter that was added so many after this one.
+    pub fn after(self, count: u32) -> ParamId {
+        ParamId(self.0 + count)
+    }
 }
 
 /// One tensor that a model is made of.

@@ -188,6 +188,12 @@ impl Oracle for Recorder<'_> {
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)
     }
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        let epoch = self.inner.epoch(batch)?;
+        // Exact: no run has 2⁵³ steps.
+        self.values.push(epoch as f64);
+        Ok(epoch)
+    }
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         let losses = self.inner.losses(batch, probes)?;
         Ok(self.hear(&losses))
@@ -271,6 +277,9 @@ impl Oracle for Replay<'_> {
         }
         self.examples = found;
         Ok(found)
+    }
+    fn epoch(&mut self, _: BatchId) -> Result<u64, OracleError> {
+        Ok(self.next(1)?[0] as u64)
     }
     fn losses(&mut self, _: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         self.totals(probes.len())

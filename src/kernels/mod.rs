@@ -30,6 +30,7 @@ pub mod round_bf16;
 mod rows;
 pub mod softmax;
 mod storage;
+pub mod tensor_train;
 pub mod twin;
 
 /// What a [`Context`] is made of, for floors that see kernels and not `simd`.

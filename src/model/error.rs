@@ -25,7 +25,7 @@ pub enum ModelError {
         problem: ConfigProblem,
     },
     /// A directory of adapters, which are no model by themselves.
-    #[error("{} holds adapters, not a model; fold them into one with `zofo export --merge`", path.display())]
+    #[error("{} holds adapters, not a model; low-rank ones are folded into one with `zofo export --merge`", path.display())]
     OnlyAdapters {
         /// The directory.
         path: PathBuf,
@@ -90,6 +90,14 @@ pub enum AdapterProblem {
         /// Its input features.
         inputs: usize,
     },
+    /// A rank of tensor trains that adds nothing, or nothing that a smaller one does not.
+    #[error("the rank is {found}, expected {}", self.expected())]
+    TrainRank {
+        /// The rank.
+        found: usize,
+        /// The fewer of a layer's features and those of the bottleneck.
+        limit: usize,
+    },
     /// A scale that single precision has not.
     #[error("alpha is {alpha}, expected {}", self.expected())]
     Scale {
@@ -110,6 +118,9 @@ impl AdapterProblem {
             }
             AdapterProblem::Rank { inputs, layer, .. } => {
                 format!("a number from 1 to {inputs}, the inputs of {layer}")
+            }
+            AdapterProblem::TrainRank { limit, .. } => {
+                format!("a number from 1 to {limit}, the fewer of a layer's features and those of the bottleneck")
             }
             AdapterProblem::Scale { rank, .. } => {
                 format!("a number that over the rank of {rank} is a positive one of single precision")

@@ -11,6 +11,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     Batch, BlockParts, Head, HeadParts, LinearPart, Model, NormPart, NormPlacement, Positions, ProjectionParts,
+    TrainPart,
     forward::Observer,
     stream::{Grouped, Stream},
 };
@@ -22,9 +23,10 @@ use crate::{
         attention::{Attention, Inputs},
         elementwise,
         rope::{self, RopeTable},
+        tensor_train::Core,
     },
     tensor::{MatMut, MatRef, Sequences},
-    weights::Lora,
+    weights::{Bottleneck, Lora, Place},
 };
 
 /// What the rows of a pass have in common.
@@ -65,6 +67,9 @@ pub(super) trait Mode<'w> {
 
     /// The arithmetic of a linear layer, `y = x Wᵀ (+ bias)`, without its adapter.
     fn linear(&self, part: LinearPart, x: Grouped<'_>, y: MatMut<'_>);
+
+    /// `y = x Wᵀ (+ bias)`, `W` a train of cores: in f32 whatever the profile.
+    fn tensor_train(&mut self, part: TrainPart, x: &Stream<'w>) -> Stream<'w>;
 
     /// `norm(x)`.
     fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w>;
@@ -126,11 +131,33 @@ pub(super) trait Mode<'w> {
         self.widen(stream, groups)
     }
 
-    /// [`Mode::layer`], and what the layer's adapter adds: `scale · (x Aᵀ) Bᵀ`.
+    /// The cores of a train in each of `groups` groups.
+    fn cores(&mut self, part: TrainPart, groups: usize) -> [Stream<'w>; 3] {
+        part.cores.map(|id| {
+            let param = &self.model().store.params()[id];
+            let (rows, cols) = (param.rows() as u32, param.cols());
+            self.gather(id, &(0..rows).collect::<Vec<_>>(), groups, cols)
+        })
+    }
+
+    /// `x + up(relu(down(x)))`.
+    fn bottleneck(&mut self, adapter: Bottleneck, mut x: Stream<'w>) -> Stream<'w> {
+        let [narrow, inner] = TrainPart::of(adapter.down());
+        let narrowed = self.tensor_train(narrow, &x);
+        let mut inner = self.tensor_train(inner, &narrowed);
+        self.activate(Activation::Relu, &mut inner);
+        let [narrow, wide] = TrainPart::of(adapter.up());
+        let narrowed = self.tensor_train(narrow, &inner);
+        let delta = self.tensor_train(wide, &narrowed);
+        self.add(&mut x, &delta);
+        x
+    }
+
+    /// [`Mode::layer`], and what the layer's low-rank adapter adds: `scale · (x Aᵀ) Bᵀ`.
     fn adapted(&mut self, part: LinearPart, x: &Stream<'w>, y: &mut Stream<'w>, columns: Range<usize>) {
         self.layer(part, x, y, columns.clone());
-        let scale = self.model().lora.as_ref().map(Lora::scale);
-        if let (Some([down, up]), Some(scale)) = (part.adapter_layers(), scale) {
+        let scale = self.model().lora().map(Lora::scale);
+        if let (Some([down, up]), Some(scale)) = (part.low_rank(), scale) {
             let mut inner = x.beside(self.cx(), down.outputs);
             self.layer(down, x, &mut inner, 0..down.outputs);
             let mut change = x.beside(self.cx(), up.outputs);
@@ -139,11 +166,19 @@ pub(super) trait Mode<'w> {
         }
     }
 
-    /// A linear layer into rows of its own.
+    /// A linear layer with its adapter, into rows of its own.
     fn product(&mut self, part: LinearPart, x: &Stream<'w>) -> Stream<'w> {
+        let bottleneck = |place| part.bottleneck().filter(|it| it.place == place);
+        let x = match bottleneck(Place::Before) {
+            Some(adapter) => self.bottleneck(adapter, x.share()),
+            None => x.share(),
+        };
         let mut y = x.beside(self.cx(), part.outputs);
-        self.adapted(part, x, &mut y, 0..part.outputs);
-        y
+        self.adapted(part, &x, &mut y, 0..part.outputs);
+        match bottleneck(Place::After) {
+            Some(adapter) => self.bottleneck(adapter, y),
+            None => y,
+        }
     }
 }
 
@@ -303,6 +338,14 @@ pub(super) fn head_input<'w, M: Mode<'w>>(
         Some(part) => mode.norm(part, &x),
         None => x,
     }
+}
+
+/// The cores of a train in one group, as they lie.
+pub(super) fn cores_of<'s>(cores: &'s [Stream<'_>; 3], group: usize) -> [Core<'s>; 3] {
+    cores.each_ref().map(|core| {
+        let values = core.rows() * core.width();
+        Core::new(&core.values()[group * values..][..values], core.width())
+    })
 }
 
 /// The attention layers of a model over these sequences.

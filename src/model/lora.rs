@@ -7,20 +7,13 @@
 //! module that `transformers` has, however the checkpoint spells it, so that the same run names the same noise.
 
 use super::{
-    AdapterPart, AdapterProblem, BlockParts, Head, LinearPart, Model, ModelError, Parts, ProjectionParts, families,
+    AdapterPart, AdapterProblem, BlockParts, Head, LinearPart, LowRankPart, Model, ModelError, Parts, ProjectionParts,
+    modules::{Modules, check_targets, ends_with},
 };
 use crate::{
     direction::{ParamId, ParamTable, Stored},
-    weights::Lora,
+    weights::{Adapters, Lora},
 };
-
-/// The names of modules in the class that `transformers` makes of a model.
-struct Modules<'a> {
-    params: &'a ParamTable,
-    /// What the names of the base model's tensors begin with, in the spelling of a model with a head.
-    prefix: Option<&'static str>,
-    is_bare: bool,
-}
 
 impl Model {
     /// Puts an adapter of this rank beside each linear layer of a block whose module's name ends with one of `targets`,
@@ -39,14 +32,10 @@ impl Model {
         targets: Option<&[String]>,
         seed: u64,
     ) -> Result<Vec<ParamId>, ModelError> {
-        assert!(self.lora.is_none(), "a model is adapted once");
+        assert!(self.adapters.is_none(), "a model is adapted once");
         let Model { spec, parts, store, .. } = self;
         let params = store.params().clone();
-        let modules = Modules {
-            params: &params,
-            prefix: families::prefix(spec.family),
-            is_bare: matches!(spec.head, Head::None),
-        };
+        let modules = Modules::new(spec, &params);
         let targets = targets.map_or_else(|| modules.queries_and_values(parts), <[String]>::to_vec);
         let is_target = |module: &str| targets.iter().any(|target| ends_with(module, target));
         let layers = parts.blocks.iter().flat_map(BlockParts::linears).map(|part| (part, modules.name(part.weight)));
@@ -78,38 +67,25 @@ impl Model {
             let module = modules.name(part.weight);
             if is_target(&module) {
                 let adapter = store.adapt((part.weight, part.stored), &module, rank, seed);
-                part.adapter = Some(AdapterPart { a: adapter.a, b: adapter.b, rank });
+                part.adapter = Some(AdapterPart::LowRank(LowRankPart { a: adapter.a, b: adapter.b, rank }));
                 lora.adapters.push(adapter);
             }
         }
         let ids = lora.params().collect();
-        self.lora = Some(lora);
+        self.adapters = Some(Adapters::LowRank(lora));
         Ok(ids)
     }
 
-    /// Its adapters, if it has any.
+    /// Its low-rank adapters, if it has such.
     pub fn lora(&self) -> Option<&Lora> {
-        self.lora.as_ref()
-    }
-
-    /// The parameters that it has without adapters.
-    pub fn base_params(&self) -> impl Iterator<Item = ParamId> {
-        let first = self.lora.as_ref().and_then(|lora| lora.params().next());
-        self.store.params().iter().map(|(id, _)| id).filter(move |&id| first.is_none_or(|first| id < first))
+        match self.adapters() {
+            Some(Adapters::LowRank(lora)) => Some(lora),
+            _ => None,
+        }
     }
 }
 
 impl Modules<'_> {
-    /// The module that holds a weight.
-    fn name(&self, weight: ParamId) -> String {
-        let name = self.params[weight].name();
-        let name = name.strip_suffix(".weight").unwrap_or(name);
-        let Some(prefix) = self.prefix else { return name.to_owned() };
-        // Checkpoints of a bare model lack the first part of their names, that of a head before it has it.
-        let bare = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
-        if self.is_bare { bare.to_owned() } else { format!("{prefix}.{bare}") }
-    }
-
     /// The last words of the layers that are adapted unless others are named (Hu et al., 2021, section 4.2).
     fn queries_and_values(&self, parts: &Parts) -> Vec<String> {
         let last = |weight| self.name(weight).rsplit('.').next().unwrap_or_default().to_owned();
@@ -131,11 +107,6 @@ impl Modules<'_> {
         let layers = [parts.project_in, parts.project_out].into_iter().chain(head).flatten();
         layers.map(|part| self.params[part.weight].name()).map(|it| it.strip_suffix(".weight").unwrap_or(it)).collect()
     }
-}
-
-/// Whether the words between dots that `module` consists of end with those of `target`.
-fn ends_with(module: &str, target: &str) -> bool {
-    module.strip_suffix(target).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// What PEFT calls what a model with this head is for.
@@ -160,24 +131,4 @@ fn check_rank(rank: usize, params: &ParamTable, layers: &[(LinearPart, String)])
         }
     }
     Ok(())
-}
-
-/// Refuses a target that is the end of no module's name.
-fn check_targets<'m>(targets: &[String], modules: impl Iterator<Item = &'m str> + Clone) -> Result<(), AdapterProblem> {
-    let Some(found) = targets.iter().find(|target| !modules.clone().any(|module| ends_with(module, target))) else {
-        return Ok(());
-    };
-    let mut layers: Vec<&str> = Vec::new();
-    for module in modules {
-        let last = module.rsplit('.').next().unwrap_or_default();
-        if !layers.contains(&last) {
-            layers.push(last);
-        }
-    }
-    let nearest = layers.iter().min_by_key(|layer| strsim::levenshtein(found, layer)).copied().unwrap_or_default();
-    Err(AdapterProblem::Target {
-        found: found.clone(),
-        nearest: nearest.to_owned(),
-        layers: layers.into_iter().map(str::to_owned).collect(),
-    })
 }

@@ -4,7 +4,8 @@
 //! `config.json` and names the tensors; [`Parts`] is the model's parameters in the order of its forward pass;
 //! [`Model`] joins them with weights; [`Model::forward`] evaluates a ragged batch under several displacements at once,
 //! [`Model::tangent`] at θ with its derivatives along several directions; [`Gradients`] are those of any of its
-//! parameters, [`Model::work`] what they cost. [`Model::adapt`] gives it low-rank adapters.
+//! parameters, [`Model::work`] what they cost. [`Model::adapt`] gives it low-rank adapters, [`Model::add_bottlenecks`] bottlenecks of
+//! tensor trains.
 //!
 //! *What it is not.* No losses (`objective`), no text, no training.
 //!
@@ -15,6 +16,7 @@
 
 mod backward;
 mod batch;
+mod bottleneck;
 mod config;
 mod error;
 pub mod families;
@@ -23,6 +25,7 @@ mod head;
 mod kv_cache;
 mod layers;
 mod lora;
+mod modules;
 mod parts;
 mod pass;
 mod slot;
@@ -42,7 +45,9 @@ pub use error::{AdapterProblem, ConfigProblem, ModelError};
 pub use forward::{Hidden, Observer};
 pub use head::Logits;
 pub use kv_cache::KvCache;
-pub use parts::{AdapterPart, BlockParts, FfnParts, HeadParts, LinearPart, NormPart, Parts, ProjectionParts};
+pub use parts::{
+    AdapterPart, BlockParts, FfnParts, HeadParts, LinearPart, LowRankPart, NormPart, Parts, ProjectionParts, TrainPart,
+};
 pub use slot::{Names, Slot, Tensors};
 pub use spec::{
     ArchSpec, AttentionSpec, EmbeddingSpec, FfnSpec, Head, NormKind, NormPlacement, NormSpec, Positions, Projections,
@@ -50,8 +55,9 @@ pub use spec::{
 pub use tangent::{Slopes, Tangent};
 
 use crate::{
+    direction::ParamId,
     kernels::rope::RopeTable,
-    weights::{Checkpoint, Lora, Store},
+    weights::{Adapters, Checkpoint, Store},
 };
 
 /// A model: what it computes, its parameters, and their values.
@@ -61,7 +67,7 @@ pub struct Model {
     parts: Parts,
     store: Store,
     /// Its adapters, if it has any.
-    lora: Option<Lora>,
+    adapters: Option<Adapters>,
     /// The angles of as many positions as sequences have needed so far: 131,072 positions of Llama 3 would be 67 MB.
     rope: Mutex<Option<Arc<RopeTable>>>,
 }
@@ -85,7 +91,7 @@ impl Model {
 
     /// A model of these parts. `store` holds the parameters that `parts` names.
     pub fn new(spec: ArchSpec, parts: Parts, store: Store) -> Model {
-        Model { spec, parts, store, lora: None, rope: Mutex::default() }
+        Model { spec, parts, store, adapters: None, rope: Mutex::default() }
     }
 
     /// What it computes.
@@ -103,6 +109,17 @@ impl Model {
     /// The values of its parameters, to be written.
     pub fn store_mut(&mut self) -> &mut Store {
         &mut self.store
+    }
+
+    /// Its adapters, if it has any.
+    pub fn adapters(&self) -> Option<&Adapters> {
+        self.adapters.as_ref()
+    }
+
+    /// The parameters that it has without adapters.
+    pub fn base_params(&self) -> impl Iterator<Item = ParamId> {
+        let first = self.adapters().and_then(|adapters| adapters.params().first().copied());
+        self.store.params().iter().map(|(id, _)| id).filter(move |&id| first.is_none_or(|first| id < first))
     }
 
     /// The angles of at least `positions` positions, if positions are turned.

@@ -2,7 +2,10 @@
 //! others, in that order too.
 
 use super::{ArchSpec, Head, NormKind, Positions, Projections, Slot, slot::Tensors};
-use crate::direction::{ParamId, ParamTable, Stored};
+use crate::{
+    direction::{ParamId, ParamTable, Stored},
+    weights::{Bottleneck, Place, TrainLayer},
+};
 
 /// A linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +22,37 @@ pub struct LinearPart {
     pub adapter: Option<AdapterPart>,
 }
 
-/// A low-rank adapter of a linear layer: two linear layers, one after the other, whose scaled product is added.
+/// An adapter of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AdapterPart {
+pub enum AdapterPart {
+    /// Two linear layers, one after the other, whose scaled product is added.
+    LowRank(LowRankPart),
+    /// Two layers before or after this one, whose result is added to what they read.
+    Bottleneck(Bottleneck),
+}
+
+/// A low-rank adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowRankPart {
     /// `[rank, in]`.
     pub a: ParamId,
     /// `[out, rank]`.
     pub b: ParamId,
     /// Features between them.
     pub rank: usize,
+}
+
+/// A product with a matrix `[outputs, inputs]` that is a train of cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainPart {
+    /// The cores, first to last.
+    pub cores: [ParamId; 3],
+    /// The bias, if there is one.
+    pub bias: Option<ParamId>,
+    /// Input features.
+    pub inputs: usize,
+    /// Output features.
+    pub outputs: usize,
 }
 
 /// A normalisation.
@@ -42,14 +67,42 @@ pub struct NormPart {
 impl LinearPart {
     /// Its parameters.
     pub fn params(self) -> impl Iterator<Item = ParamId> {
-        let [a, b] = [self.adapter.map(|adapter| adapter.a), self.adapter.map(|adapter| adapter.b)];
-        [Some(self.weight), self.bias, a, b].into_iter().flatten()
+        let low_rank = self.low_rank().into_iter().flatten().map(|layer| layer.weight);
+        let bottleneck = self.bottleneck().into_iter().flat_map(Bottleneck::params);
+        [Some(self.weight), self.bias].into_iter().flatten().chain(low_rank).chain(bottleneck)
     }
 
-    /// The two layers of its adapter.
-    pub fn adapter_layers(self) -> Option<[LinearPart; 2]> {
+    /// The two layers of its low-rank adapter.
+    pub fn low_rank(self) -> Option<[LinearPart; 2]> {
         let layer = |weight, outputs| LinearPart { weight, stored: Stored::OutIn, bias: None, outputs, adapter: None };
-        self.adapter.map(|AdapterPart { a, b, rank }| [layer(a, rank), layer(b, self.outputs)])
+        match self.adapter? {
+            AdapterPart::LowRank(LowRankPart { a, b, rank }) => Some([layer(a, rank), layer(b, self.outputs)]),
+            AdapterPart::Bottleneck(_) => None,
+        }
+    }
+
+    /// Its bottleneck.
+    pub fn bottleneck(self) -> Option<Bottleneck> {
+        match self.adapter? {
+            AdapterPart::Bottleneck(bottleneck) => Some(bottleneck),
+            AdapterPart::LowRank(_) => None,
+        }
+    }
+}
+
+impl TrainPart {
+    /// The two products of a layer of trains, in the order of the forward pass.
+    pub fn of(layer: TrainLayer) -> [TrainPart; 2] {
+        let TrainLayer { inputs, outputs, rank, cores: [a, b, c, d, e, f], bias } = layer;
+        [
+            TrainPart { cores: [d, e, f], bias: None, inputs, outputs: rank },
+            TrainPart { cores: [a, b, c], bias: Some(bias), inputs: rank, outputs },
+        ]
+    }
+
+    /// Its parameters.
+    pub fn params(self) -> impl Iterator<Item = ParamId> {
+        self.cores.into_iter().chain(self.bias)
     }
 }
 
@@ -120,6 +173,15 @@ impl BlockParts {
         };
         let FfnParts { gate, up, down } = &mut self.ffn;
         projections.chain([&mut self.out]).chain(gate).chain([up, down])
+    }
+
+    /// The layers that may have bottlenecks, in the order of the forward pass: those that write to the residual stream,
+    /// and those by which the feed-forward layer reads it.
+    pub(super) fn bottlenecked(&self) -> impl Iterator<Item = (Slot, Place, LinearPart)> {
+        let FfnParts { gate, up, down } = self.ffn;
+        let gate = gate.map(|part| (Slot::Gate, Place::Before, part));
+        let others = [(Slot::Up, Place::Before, up), (Slot::Down, Place::After, down)];
+        [(Slot::AttentionOut, Place::After, self.out)].into_iter().chain(gate).chain(others)
     }
 }
 

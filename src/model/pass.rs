@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    KvCache, LinearPart, Model, NormPart,
+    KvCache, LinearPart, Model, NormPart, TrainPart,
     layers::{self, Columns, Mode, Rows},
     stream::{Grouped, Stream},
 };
@@ -13,9 +13,11 @@ use crate::{
         Context,
         activation::{self, Activation},
         attention::{self, Inputs},
-        elementwise, norm,
+        elementwise,
+        matmul::product,
+        norm, tensor_train,
     },
-    tensor::{MatMut, Sequences},
+    tensor::{MatMut, MatRef, Sequences},
 };
 
 /// One evaluation of a model: all lanes, over one batch.
@@ -31,7 +33,7 @@ pub(super) struct Pass<'a, 'w> {
 /// A vector in every lane, or once if nothing moves it; in a lane once, or for each example.
 pub(super) type Vectors<'a> = Vec<Vec<Cow<'a, [f32]>>>;
 
-impl<'a> Pass<'a, '_> {
+impl<'a, 'w> Pass<'a, 'w> {
     /// What the lanes make of a parameter.
     pub(super) fn moves(&self, id: ParamId) -> Moves<'a> {
         Moves::of(self.lanes, id, &self.model.store.params()[id]).over(self.examples)
@@ -40,6 +42,30 @@ impl<'a> Pass<'a, '_> {
     /// A vector as every lane sees it.
     pub(super) fn vectors(&self, id: ParamId) -> Vectors<'a> {
         self.moves(id).values(self.cx, self.model.store.vector(id))
+    }
+
+    /// Adds a vector to the rows of every lane.
+    fn add_bias(&self, bias: &Vectors<'_>, mut y: MatMut<'_>) {
+        let rows = y.rows() / bias.len().max(1);
+        for (lane, bias) in bias.iter().enumerate() {
+            let mut own = y.row_range_mut(lane * rows..(lane + 1) * rows);
+            for (bias, rows) in bias.iter().zip(spans(self.examples, rows, bias.len())) {
+                elementwise::add_bias(self.cx, bias, own.row_range_mut(rows));
+            }
+        }
+    }
+
+    /// `y = x Wᵀ` of `rows` of each lane, `W` a train of cores.
+    fn train(&mut self, part: TrainPart, x: &Stream<'w>, rows: Range<usize>, y: &mut Stream<'w>) {
+        let moved = self.groups(part.cores.into_iter());
+        let cores = self.cores(part, moved);
+        let matrices: Vec<_> =
+            (0..moved).map(|group| tensor_train::forward(self.cx, &layers::cores_of(&cores, group))).collect();
+        for group in 0..x.groups() {
+            let matrix = MatRef::new(&matrices[group % moved], part.outputs, part.inputs);
+            let mut y = y.group_mut(group);
+            product::nt(self.cx, x.group(group).row_range(rows.clone()), matrix, false, y.row_range_mut(rows.clone()));
+        }
     }
 
     /// The weight and the bias of a normalisation in the first lane, which is that of no example.
@@ -86,12 +112,23 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
             return moves.linear(self.cx, x.rows, weight, bias.first().map(|bias| &*bias[0]), y);
         }
         moves.linear(self.cx, x.rows, weight, None, y.reborrow());
-        for (lane, bias) in bias.iter().enumerate() {
-            let mut own = y.row_range_mut(x.range(lane));
-            for (bias, rows) in bias.iter().zip(spans(self.examples, x.range(lane).len(), bias.len())) {
-                elementwise::add_bias(self.cx, bias, own.row_range_mut(rows));
+        self.add_bias(&bias, y);
+    }
+
+    fn tensor_train(&mut self, part: TrainPart, x: &Stream<'w>) -> Stream<'w> {
+        let mut y = x.beside(self.cx, part.outputs);
+        if self.lanes.iter().any(Displacement::is_per_example) {
+            for run in self.examples {
+                let lanes: Vec<_> = self.lanes.iter().map(|lane| lane.of_example(run.example)).collect();
+                let mut alone = Pass { cx: self.cx, model: self.model, lanes: &lanes, cache: None, examples: &[] };
+                alone.train(part, x, run.rows.clone(), &mut y);
             }
+        } else {
+            self.train(part, x, 0..x.rows(), &mut y);
         }
+        let bias = part.bias.map(|id| self.vectors(id)).unwrap_or_default();
+        self.add_bias(&bias, y.all_mut());
+        y
     }
 
     fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {

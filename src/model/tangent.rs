@@ -13,7 +13,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    Batch, LinearPart, Model, ModelError, NormPart,
+    Batch, LinearPart, Model, ModelError, NormPart, TrainPart,
     layers::{self, Columns, Mode, Rows},
     pass::spans,
     stream::{Grouped, Stream},
@@ -25,8 +25,10 @@ use crate::{
         activation::{self, Activation},
         attention, cross_entropy,
         cross_entropy::{Sums, Targets, Vocabulary},
-        elementwise, head, matmul,
+        elementwise, head,
+        matmul::{self, product},
         norm::{self, NormTangent},
+        tensor_train,
     },
     tensor::{MatMut, MatRef},
 };
@@ -172,19 +174,36 @@ impl<'a, 'w> Pass<'a, 'w> {
         Tangents::of(sets, id, &self.model.store.params()[id]).over(&self.examples)
     }
 
+    /// Adds a bias to the values, and its change along each direction to theirs.
+    fn add_bias(&self, id: ParamId, groups: Grouped<'_>, y: &mut MatMut<'_>) {
+        let bias = self.model.store.vector(id);
+        elementwise::add_bias(self.cx, bias, y.row_range_mut(groups.range(0)));
+        for (at, changes) in self.tangents(id, groups.groups).values(self.cx, bias).iter().enumerate() {
+            let mut own = y.row_range_mut(groups.range(at + 1));
+            for (change, rows) in changes.iter().zip(spans(&self.examples, groups.range(0).len(), changes.len())) {
+                elementwise::add_bias(self.cx, change, own.row_range_mut(rows));
+            }
+        }
+    }
+
+    /// Calls `f` with a pass whose directions are those of all of some rows, and these: this one and all of `rows`, or
+    /// each example's own.
+    fn each_alone(&mut self, rows: usize, mut f: impl FnMut(&mut Pass<'_, 'w>, Range<usize>)) {
+        if !self.along.iter().any(|(_, set)| set.is_per_example()) {
+            return f(self, 0..rows);
+        }
+        let &mut Pass { cx, model, ref along, ref examples, .. } = self;
+        for run in examples {
+            let sets: Vec<_> = along.iter().map(|(_, set)| set.of_example(run.example)).collect();
+            let along = along.iter().zip(&sets).map(|((first, _), set)| (*first, set)).collect();
+            f(&mut Pass { cx, model, along, places: Vec::new(), examples: Vec::new() }, run.rows.clone());
+        }
+    }
+
     /// The logits of some entries of the vocabulary, each example's along its own directions if it has some.
     fn entries(&mut self, last: LinearPart, x: &Stream<'w>, ids: &[u32]) -> Stream<'w> {
         let mut logits = x.beside(self.cx, ids.len());
-        if !self.along.iter().any(|(_, set)| set.is_per_example()) {
-            self.entries_of(last, x, 0..x.rows(), ids, &mut logits);
-            return logits;
-        }
-        for run in &self.examples {
-            let sets: Vec<_> = self.along.iter().map(|(_, set)| set.of_example(run.example)).collect();
-            let along = self.along.iter().zip(&sets).map(|((first, _), set)| (*first, set)).collect();
-            let mut alone = Pass { cx: self.cx, model: self.model, along, places: Vec::new(), examples: Vec::new() };
-            alone.entries_of(last, x, run.rows.clone(), ids, &mut logits);
-        }
+        self.each_alone(x.rows(), |pass, rows| pass.entries_of(last, x, rows, ids, &mut logits));
         logits
     }
 
@@ -221,6 +240,28 @@ impl<'a, 'w> Pass<'a, 'w> {
             matmul::backward::tangent(self.cx, x, w, bias, y);
         }
     }
+
+    /// `y = x Wᵀ` of `rows` of each group, `W` a train of cores.
+    fn train(&mut self, part: TrainPart, x: &Stream<'w>, rows: Range<usize>, y: &mut Stream<'w>) {
+        let groups = x.groups();
+        let cores = self.cores(part, groups);
+        let values = layers::cores_of(&cores, 0);
+        let matrix = tensor_train::forward(self.cx, &values);
+        let matrix = MatRef::new(&matrix, part.outputs, part.inputs);
+        let tangents = part.cores.map(|id| self.tangents(id, groups));
+        for group in 0..groups {
+            let mut y = y.group_mut(group);
+            let mut y = y.row_range_mut(rows.clone());
+            product::nt(self.cx, x.group(group).row_range(rows.clone()), matrix, false, y.reborrow());
+            let Some(direction) = group.checked_sub(1) else { continue };
+            let changes = layers::cores_of(&cores, group);
+            let changes = std::array::from_fn::<_, 3, _>(|at| tangents[at].moves(direction).then_some(changes[at]));
+            if let Some(change) = tensor_train::tangent(self.cx, &values, &changes) {
+                let change = MatRef::new(&change, part.outputs, part.inputs);
+                product::nt(self.cx, x.group(0).row_range(rows.clone()), change, true, y);
+            }
+        }
+    }
 }
 
 impl<'w> Mode<'w> for Pass<'_, 'w> {
@@ -252,15 +293,17 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
         let weight = (self.model.store.weight(part.weight), part.stored);
         self.tangents(part.weight, x.groups).linear(self.cx, x.rows, weight, y.reborrow());
         if let Some(id) = part.bias {
-            let bias = self.model.store.vector(id);
-            elementwise::add_bias(self.cx, bias, y.row_range_mut(x.range(0)));
-            for (at, changes) in self.tangents(id, x.groups).values(self.cx, bias).iter().enumerate() {
-                let mut own = y.row_range_mut(x.range(at + 1));
-                for (change, rows) in changes.iter().zip(spans(&self.examples, x.range(0).len(), changes.len())) {
-                    elementwise::add_bias(self.cx, change, own.row_range_mut(rows));
-                }
-            }
+            self.add_bias(id, x, &mut y);
         }
+    }
+
+    fn tensor_train(&mut self, part: TrainPart, x: &Stream<'w>) -> Stream<'w> {
+        let mut y = x.beside(self.cx, part.outputs);
+        self.each_alone(x.rows(), |pass, rows| pass.train(part, x, rows, &mut y));
+        if let Some(id) = part.bias {
+            self.add_bias(id, x.all(), &mut y.all_mut());
+        }
+        y
     }
 
     fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {

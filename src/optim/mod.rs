@@ -16,6 +16,7 @@
 
 pub mod adalezo;
 pub mod adamw;
+pub mod adazeta;
 pub mod addax;
 pub mod block_zo;
 pub mod bszo;
@@ -158,6 +159,11 @@ pub trait Optimizer: Send {
     /// Shows `visitor` everything that is remembered from step to step: a snapshot stores it, and puts it back.
     fn visit_state(&mut self, _visitor: &mut dyn StateVisitor) {}
 
+    /// What it tunes where a run does not say.
+    fn tunes(&self) -> Tunes {
+        Tunes::default()
+    }
+
     /// Whether it may ask for gradients: the numbers that its steps were answered do not make them again then.
     fn needs_gradients(&self) -> bool {
         false
@@ -167,6 +173,16 @@ pub trait Optimizer: Send {
     fn partition(&self) -> Option<BTreeMap<String, bool>> {
         None
     }
+}
+
+/// What of a model an optimizer tunes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tunes {
+    /// All that the model has.
+    #[default]
+    Model,
+    /// Bottlenecks of tensor trains, which the model gets.
+    TensorTrains,
 }
 
 /// Is shown the state of an optimizer, and may replace it. Names are unique within an optimizer.
@@ -227,6 +243,7 @@ impl Entry {
 pub const REGISTRY: &[&Entry] = &[
     &adalezo::ENTRY,
     &adamw::ENTRY,
+    &adazeta::ENTRY,
     &addax::ENTRY,
     &block_zo::ENTRY,
     &bszo::ENTRY,

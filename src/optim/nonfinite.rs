@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-use super::{Clock, OptimError, Optimizer, Oracle, StateVisitor, StepReport, options::options};
+use super::{Clock, OptimError, Optimizer, Oracle, StateVisitor, StepReport, Tunes, options::options};
 
 options! {
     /// What every optimizer does about losses that are not finite.
@@ -39,6 +39,10 @@ impl Optimizer for Patient {
     fn visit_state(&mut self, visitor: &mut dyn StateVisitor) {
         visitor.count("nonfinite_in_a_row", &mut self.in_a_row);
         self.inner.visit_state(visitor);
+    }
+
+    fn tunes(&self) -> Tunes {
+        self.inner.tunes()
     }
 
     fn needs_gradients(&self) -> bool {

@@ -76,6 +76,9 @@ pub enum OracleError {
     /// The objective has no gradient, for example an accuracy.
     #[error("this objective has no gradients; choose the objective \"loss\", or an optimizer that needs losses only")]
     NoGradients,
+    /// The world has no examples that are drawn again and again.
+    #[error("this world counts no epochs")]
+    NoEpochs,
     /// What the numbers come from failed: a file that changed underneath, a journal that ends.
     #[error(transparent)]
     World(Box<dyn std::error::Error + Send + Sync>),
@@ -141,6 +144,15 @@ pub trait Oracle {
     /// # Errors
     /// [`OracleError`] if the world behind fails.
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError>;
+
+    /// How often all examples of its pool had been drawn before a batch began.
+    ///
+    /// # Errors
+    /// [`OracleError::NoEpochs`], or another if the world behind fails.
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        let _ = batch;
+        Err(OracleError::NoEpochs)
+    }
 
     /// How many examples a batch has.
     ///

@@ -82,6 +82,11 @@ impl Batches {
         Batches { seed, pool, examples }
     }
 
+    /// How often all examples come before those of batch `number` of `size` examples.
+    pub fn epoch(&self, number: u64, size: usize) -> u64 {
+        number.wrapping_mul(size as u64) / self.examples as u64
+    }
+
     /// Batch `number` of `size` examples, by their numbers: the places from `number · size` of all orders end to end.
     pub fn draw(&self, number: u64, size: usize) -> Vec<usize> {
         let examples = self.examples as u64;

@@ -4,13 +4,13 @@ use std::{fs, path::Path};
 
 use safetensors::SafeTensors;
 
-use super::reference::{Role as Part, golden::Weights};
+use super::reference::{self, Role as Part, golden::Weights};
 use crate::{
     direction::{DirectionSet, ParamId, Stored, materialize},
     model::{Model, Slot},
     noise::{Law, NoiseKey, Role},
     simd::Isa,
-    weights::Adapter,
+    weights::{Adapter, Adapters, BottleneckSizes, Place, TrainLayer},
 };
 
 /// The model in `dir` with adapters beside `targets` whose `A` and `B` are both noise of `seed`.
@@ -21,6 +21,26 @@ pub fn adapted(dir: &Path, rank: usize, alpha: f64, targets: Option<&[&str]>, se
     let mut model = Model::open(dir).unwrap_or_else(|error| panic!("{error}"));
     let targets = targets.map(|targets| targets.iter().map(|&target| target.to_owned()).collect::<Vec<_>>());
     let ids = model.adapt(rank, alpha, targets.as_deref(), seed).unwrap_or_else(|error| panic!("{error}"));
+    stir(&mut model, ids, seed);
+    model
+}
+
+/// The model in `dir` with bottlenecks of these sizes (width, rank) beside `targets`, all of whose values noise of `seed` has
+/// moved.
+///
+/// # Panics
+/// If there is none, or it cannot have them.
+pub fn bottlenecked(dir: &Path, (width, rank): (usize, usize), targets: Option<&[&str]>, seed: u64) -> Model {
+    let mut model = Model::open(dir).unwrap_or_else(|error| panic!("{error}"));
+    let targets = targets.map(|targets| targets.iter().map(|&target| target.to_owned()).collect::<Vec<_>>());
+    let sizes = BottleneckSizes { width, rank, seed };
+    let ids = model.add_bottlenecks(sizes, targets.as_deref()).unwrap_or_else(|error| panic!("{error}"));
+    stir(&mut model, ids, seed);
+    model
+}
+
+/// Moves parameters by noise.
+fn stir(model: &mut Model, ids: Vec<ParamId>, seed: u64) {
     for id in ids {
         let param = model.store().params()[id].clone();
         let noise = NoiseKey::new(seed, 1, Role::Init, 0).tensor(param.noise_name());
@@ -34,7 +54,6 @@ pub fn adapted(dir: &Path, rank: usize, alpha: f64, targets: Option<&[&str]>, se
             .update_rows(id, Isa::fastest(), NoiseKey::new(0, 0, Role::Rounding, 0), moved)
             .expect("a private copy");
     }
-    model
 }
 
 /// Writes the golden checkpoint in `dir` to `target` as bare models are saved: names without their first part, `prefix`.
@@ -97,4 +116,58 @@ pub fn merged(
         *value += scale * (0..lora.rank).map(|r| b[output * lora.rank + r] * a[r * inputs + input]).sum::<f64>();
     }
     values
+}
+
+/// The bottleneck of the layer in a slot at `θ + t·z`, its matrices made element by element: what
+/// [`reference::adapted`] is told of a model of which `weights` are the base.
+///
+/// # Panics
+/// If the model has no bottlenecks.
+pub fn whole_bottleneck(
+    model: &Model,
+    weights: &Weights,
+    (along, t): (&DirectionSet, f64),
+    (slot, layer): (Slot, usize),
+) -> Option<reference::Bottleneck> {
+    let Some(Adapters::TensorTrain(bottlenecks)) = model.adapters() else { panic!("a model with bottlenecks") };
+    if !matches!(slot, Slot::AttentionOut | Slot::Gate | Slot::Up | Slot::Down) {
+        return None;
+    }
+    let name = weights.name(slot, layer, Part::Weight);
+    let params = model.store().params();
+    let module = name.strip_suffix(".weight").unwrap_or(&name);
+    let is_its = |first: &str| first.strip_suffix(".adapter_down.cores.0").is_some_and(|it| it.ends_with(module));
+    let adapter = bottlenecks.adapters.iter().find(|adapter| is_its(params[adapter.first].name()))?;
+    let values = |id| factor(model, id, along, t);
+    let whole = |layer: TrainLayer| {
+        let cores = layer.cores.map(|id| (params[id].cols(), values(id)));
+        (matrix(&cores, layer.inputs), values(layer.bias))
+    };
+    Some(reference::Bottleneck {
+        is_before: adapter.place == Place::Before,
+        down: whole(adapter.down()),
+        up: whole(adapter.up()),
+    })
+}
+
+/// The matrix of six cores, each with its last dimension: an element is a product of one slice of each.
+fn matrix(cores: &[(usize, Vec<f64>)], inputs: usize) -> Vec<Vec<f64>> {
+    let ranks: Vec<usize> = std::iter::once(1).chain(cores.iter().map(|(right, _)| *right)).collect();
+    let modes: Vec<usize> =
+        cores.iter().zip(&ranks).map(|((right, values), left)| values.len() / right / left).collect();
+    let element = |mut at: usize| {
+        // The digits of an index, the last mode's first.
+        let mut digits = [0; 6];
+        for (digit, mode) in digits.iter_mut().zip(&modes).rev() {
+            (*digit, at) = (at % mode, at / mode);
+        }
+        let slice = |row: Vec<f64>, core: usize| -> Vec<f64> {
+            let (right, values) = &cores[core];
+            let value = |left: usize, col: usize| values[(left * modes[core] + digits[core]) * right + col];
+            (0..*right).map(|col| row.iter().enumerate().map(|(left, x)| x * value(left, col)).sum()).collect()
+        };
+        (0..6).fold(vec![1.0], slice)[0]
+    };
+    let elements: usize = modes.iter().product();
+    (0..elements / inputs).map(|row| (0..inputs).map(|col| element(row * inputs + col)).collect()).collect()
 }

@@ -23,6 +23,8 @@ pub enum Answer {
     LossesByExample(Vec<Losses>),
     /// Of [`Oracle::slopes_by_example`].
     SlopesByExample(Losses, Vec<Losses>),
+    /// Of [`Oracle::epoch`].
+    Epoch(u64),
 }
 
 impl Answer {
@@ -95,6 +97,11 @@ impl<O: Oracle> Oracle for Recording<O> {
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.inner.draw(pool, size)
     }
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        let epoch = self.inner.epoch(batch)?;
+        self.answers.push(Answer::Epoch(epoch));
+        Ok(epoch)
+    }
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         let losses = self.inner.losses(batch, probes)?;
         self.answers.push(Answer::Losses(losses.clone()));
@@ -150,6 +157,12 @@ impl Oracle for Replaying {
     }
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         self.world.draw(pool, size)
+    }
+    fn epoch(&mut self, _batch: BatchId) -> Result<u64, OracleError> {
+        match self.answers.pop_front() {
+            Some(Answer::Epoch(epoch)) => Ok(epoch),
+            found => Err(Unrecorded::error("epoch", found)),
+        }
     }
     fn losses(&mut self, _batch: BatchId, _probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         match self.answers.pop_front() {

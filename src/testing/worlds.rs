@@ -65,6 +65,9 @@ pub enum Call {
     Commit,
 }
 
+/// Draws of an epoch.
+pub const EPOCH: u64 = 4;
+
 /// A loss over parameters in memory.
 pub struct World {
     params: ParamTable,
@@ -235,6 +238,11 @@ impl Oracle for World {
     fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
         let values: Vec<_> = self.values.iter().map(|values| lift(values)).collect();
         Ok((self.loss)(&values, batch.0).len())
+    }
+
+    /// Batches of a toy world come again after [`EPOCH`].
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        Ok(batch.0 / EPOCH)
     }
 
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {

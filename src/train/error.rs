@@ -211,6 +211,9 @@ pub enum TrainError {
         /// What it could name.
         expected: String,
     },
+    /// Bottlenecks that are to be folded into matrices.
+    #[error("bottlenecks are not linear, so that no matrix holds them; export them alone, without --merge")]
+    NotLinear,
     /// A run that is to be continued was begun with something else.
     #[error(
         "{} is the journal of another run: {what}; restore what it was begun with, or begin a new run in another directory",

@@ -192,6 +192,10 @@ impl Oracle for LiveOracle {
         Ok(self.batch.len())
     }
 
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        Ok(self.batches.epoch(batch.0, self.batch_size))
+    }
+
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
         let losses = self.score(&self.batch, probes).map_err(failed)?;

@@ -135,6 +135,10 @@ impl Oracle for Rehearsal<'_> {
         self.values += 1;
         self.inner.batch_size(batch)
     }
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        self.values += 1;
+        self.inner.epoch(batch)
+    }
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
         self.count(probes.len(), 1)?;
         self.inner.losses(batch, probes)

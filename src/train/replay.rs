@@ -14,7 +14,7 @@ use crate::{
     model::Model,
     noise::NOISE_VERSION,
     optim::{self, Clock, OptimError, Optimizer, OracleError},
-    weights::tuned,
+    weights::{Adapters, tuned},
 };
 
 /// A step of a run.
@@ -131,24 +131,29 @@ impl Replayed {
         Ok(Replayed { tuned, model: model.to_owned(), step })
     }
 
-    /// Writes the model to the new directory `target` as one that `transformers` loads; adapters as ones that PEFT loads,
-    /// or folded into the model if `merge` says so. Answers the digest of the tuned tensors.
+    /// Writes the model to the new directory `target` as one that `transformers` loads; low-rank adapters as ones that PEFT
+    /// loads, or folded into the model if `merge` says so; bottlenecks in files of our own. Answers the digest of the tuned
+    /// tensors.
     ///
     /// # Errors
-    /// [`TrainError::Weights`].
+    /// [`TrainError::Weights`]; [`TrainError::NotLinear`] if bottlenecks are to be folded in.
     pub fn export(&self, target: &Path, merge: bool) -> Result<Sha256Digest, TrainError> {
         use crate::optim::Space;
         let (model, base) = (self.tuned.model(), &*self.model);
-        Ok(match model.lora() {
-            None => tuned::export(model.store(), self.tuned.trainable(), base, target)?,
-            Some(lora) if merge => tuned::export_merged(model.store(), lora, base, target)?,
-            Some(lora) => tuned::export_adapter(model.store(), lora, base, target)?,
+        Ok(match (model.adapters(), merge) {
+            (None, _) => tuned::export(model.store(), self.tuned.trainable(), base, target)?,
+            (Some(Adapters::LowRank(lora)), true) => tuned::export_merged(model.store(), lora, base, target)?,
+            (Some(Adapters::LowRank(lora)), false) => tuned::export_adapter(model.store(), lora, base, target)?,
+            (Some(Adapters::TensorTrain(_)), true) => return Err(TrainError::NotLinear),
+            (Some(Adapters::TensorTrain(bottlenecks)), false) => {
+                tuned::export_bottlenecks(model.store(), bottlenecks, base, target)?
+            }
         })
     }
 
     /// Whether what is written without `merge` is adapters, not a model.
     pub fn is_adapter(&self) -> bool {
-        self.tuned.model().lora().is_some()
+        self.tuned.model().adapters().is_some()
     }
 }
 

@@ -4,6 +4,7 @@ use super::{TrainError, TuneConfig};
 use crate::{
     direction::ParamId,
     model::{AdapterProblem, Model, ModelError},
+    weights::BottleneckSizes,
 };
 
 /// The parameters that `tune` names, in ascending order. If it asks for adapters, `model` gets them here, with initial
@@ -18,11 +19,11 @@ pub fn trainable(model: &mut Model, tune: &TuneConfig, seed: u64) -> Result<Vec<
         TuneConfig::Names { names } => named(model, names)?,
         TuneConfig::Lora { rank, alpha, targets } => {
             // A run file's ranks end at 65,536.
-            let adapted = model.adapt(*rank as usize, *alpha, targets.as_deref(), seed);
-            adapted.map_err(|error| match error {
-                ModelError::Adapter(problem) => refused(problem),
-                error => error.into(),
-            })?
+            model.adapt(*rank as usize, *alpha, targets.as_deref(), seed).map_err(not_adapted)?
+        }
+        TuneConfig::TensorTrain { rank, width, targets } => {
+            let sizes = BottleneckSizes { width: *width as usize, rank: *rank as usize, seed };
+            model.add_bottlenecks(sizes, targets.as_deref()).map_err(not_adapted)?
         }
     };
     ids.sort_unstable();
@@ -67,12 +68,22 @@ fn named(model: &Model, patterns: &[String]) -> Result<Vec<ParamId>, TrainError>
     Ok(ids)
 }
 
+/// Why a model does not get the adapters that it is asked for.
+fn not_adapted(error: ModelError) -> TrainError {
+    match error {
+        ModelError::Adapter(problem) => refused(problem),
+        error => error.into(),
+    }
+}
+
 /// The key that asks for adapters which the model cannot have.
 fn refused(problem: AdapterProblem) -> TrainError {
     let expected = problem.expected();
     let (key, found) = match problem {
         AdapterProblem::Target { found, .. } => ("tune.targets", format!("{found:?}")),
-        AdapterProblem::Rank { found, .. } => ("tune.rank", found.to_string()),
+        AdapterProblem::Rank { found, .. } | AdapterProblem::TrainRank { found, .. } => {
+            ("tune.rank", found.to_string())
+        }
         AdapterProblem::Scale { alpha, .. } => ("tune.alpha", alpha.to_string()),
     };
     TrainError::Scope { key, found, expected }
@@ -164,6 +175,12 @@ mod tests {
             text.contains("tune.rank is 1000, expected a number from 1 to 32, the inputs of model.layers.0"),
             "{text}"
         );
+        let trains =
+            |rank, target: &str| TuneConfig::TensorTrain { rank, width: 64, targets: Some(vec![target.to_owned()]) };
+        let text = error(&trains(33, "down_proj"));
+        assert!(text.contains("tune.rank is 33, expected a number from 1 to 32, the fewer of"), "{text}");
+        let text = error(&trains(5, "q_proj"));
+        assert!(text.contains("(o_proj, gate_proj, up_proj, down_proj); the nearest is"), "{text}");
         let text = error(&lora(4, 1e300, "q_proj"));
         assert!(text.contains("tune.alpha is") && text.contains("the rank of 4"), "{text}");
     }

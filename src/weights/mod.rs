@@ -4,7 +4,7 @@
 //! several behind an index, and answers tensors by name; `header` is our stricter reading of the
 //! format, `mapping` the only place that maps a file. [`Export`] writes such a directory, whole or not at
 //! all; [`gguf`] makes one of a llama.cpp file. [`Store`] lends what a model is made of, private copies of what is
-//! trained among it, in a [`Precision`], and the adapters of [`Lora`]; [`tuned`] writes down, reads back and names what
+//! trained among it, in a [`Precision`], and the parameters of [`Adapters`]; [`tuned`] writes down, reads back and names what
 //! training made.
 //!
 //! *What it is not.* It knows no architecture: which tensors there should be, and of which shape, is
@@ -14,7 +14,9 @@
 //! follows a declared size, no shard lies outside the directory. A file that changes while it is mapped
 //! is noticed ([`Checkpoint::check_unchanged`]), never silently computed with.
 
+mod adapters;
 mod anchor;
+mod bottleneck;
 mod checkpoint;
 mod error;
 mod export;
@@ -32,6 +34,8 @@ mod store;
 mod tests;
 pub mod tuned;
 
+pub use adapters::Adapters;
+pub use bottleneck::{Bottleneck, BottleneckSizes, Bottlenecks, Place, TrainLayer, core_shapes};
 pub use checkpoint::{Checkpoint, Tensor};
 pub use error::{HeaderProblem, IndexProblem, SnapshotProblem, WeightsError};
 pub use export::{COMPANIONS, Export, TensorPlan, TensorSink};

@@ -127,6 +127,22 @@ fn adapters_are_exported_alone_or_folded_into_their_model() {
 }
 
 #[test]
+fn bottlenecks_are_exported_alone_and_not_folded() {
+    let (bench, _) = bench();
+    let report = bench.finished("trains", &["--set", "optimizer.name=adazeta", "--set", "tune.rank=2"]);
+    let run = bench.path("trains");
+    let export = |more: &[&str], out: &str| {
+        zofo(&["export", "--json"]).args(more).arg(&run).arg(bench.path(out)).output().expect("zofo")
+    };
+    assert_eq!(json(&export(&[], "trains-adapters"))["weights_sha256"], report["weights_sha256"]);
+    let config = fs::read(bench.path("trains-adapters/adapter_config.json")).expect("a file");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    assert_eq!((&config["rank"], &config["width"]), (&serde_json::json!(2), &serde_json::json!(64)));
+    fails(&export(&["--merge"], "trains-merged"), 2, &["bottlenecks are not linear", "without --merge"]);
+    assert!(!bench.path("trains-merged").exists());
+}
+
+#[test]
 fn a_plan_says_what_a_step_takes() {
     let (bench, _) = bench();
     let mut plan = zofo(&["plan", "--json"]);

@@ -118,6 +118,8 @@ fn every_estimator_and_optimizer_goes_on_and_replays() {
         ("one-block", &["tune.scope=\"layers\"", "tune.layers=[0]"]),
         ("by-adapters", &["tune.scope=\"lora\"", "tune.targets=[\"q_proj\",\"down_proj\"]"]),
         ("by-adapters-slopes", &["tune.scope=\"lora\"", "optimizer.estimator=\"slope\""]),
+        // Two epochs in ten steps.
+        ("by-adazeta", &["optimizer.name=\"adazeta\"", "optimizer.inc_rate=1", "data.num_train=20"]),
     ] {
         let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
         assert_ne!(&of_every_kind(output, &model, &settings), expected, "{output} is another run");

@@ -15,5 +15,6 @@ mod real;
 pub mod rope;
 pub mod round_bf16;
 pub mod softmax;
+pub mod tensor_train;
 
 pub use real::{Real, canonical_dot, canonical_sum};

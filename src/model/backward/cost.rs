@@ -21,8 +21,9 @@ use crate::{
     direction::ParamId,
     model::{
         ArchSpec, Batch, BlockParts, HeadParts, LinearPart, Model, ModelError, NormPart, NormPlacement, Positions,
-        ProjectionParts,
+        ProjectionParts, TrainPart,
     },
+    weights::{Bottleneck, Place},
 };
 
 /// An operation of a pass, or the gradient of a parameter, in floating-point operations: a multiplication and an
@@ -114,15 +115,36 @@ impl Descent<'_> {
         flops([2, rows, self.elements(weight)])
     }
 
+    /// A bottleneck; that its result is added to what it read is not counted.
+    fn bottleneck(&mut self, adapter: Bottleneck, rows: usize) {
+        let [down, up] = [adapter.down(), adapter.up()].map(TrainPart::of);
+        up.into_iter().rev().for_each(|part| self.train(part, rows));
+        self.elementwise(rows * adapter.width);
+        down.into_iter().rev().for_each(|part| self.train(part, rows));
+    }
+
+    /// A product with a train. Its cores are made one matrix once a pass, whatever its rows: that is not counted. Each core
+    /// pays for the gradient of that matrix, which they share.
+    fn train(&mut self, part: TrainPart, rows: usize) {
+        let product = flops([2, rows, part.inputs, part.outputs]);
+        part.cores.into_iter().for_each(|core| self.gradient(core, product));
+        let bias = flops([rows, part.outputs]);
+        if let Some(id) = part.bias {
+            self.gradient(id, bias);
+        }
+        self.passage(product + part.bias.map_or(0, |_| bias), product);
+    }
+
     /// Linear layers that read the same rows.
     fn linears(&mut self, parts: &[LinearPart], rows: usize) {
+        self.bottlenecks(parts, Place::After, rows);
         for part in parts {
             self.gradient(part.weight, self.product(part.weight, rows));
             if let Some(bias) = part.bias {
                 self.gradient(bias, flops([rows, part.outputs]));
             }
         }
-        let adapters: Vec<[LinearPart; 2]> = parts.iter().filter_map(|part| part.adapter_layers()).collect();
+        let adapters: Vec<[LinearPart; 2]> = parts.iter().filter_map(|part| part.low_rank()).collect();
         if !adapters.is_empty() {
             self.elementwise(rows * adapters.iter().map(|[_, up]| up.outputs).sum::<usize>());
             adapters.iter().for_each(|[_, up]| self.gradient(up.weight, self.product(up.weight, rows)));
@@ -134,6 +156,12 @@ impl Descent<'_> {
         let products = read.map(|part| self.product(part.weight, rows)).sum();
         let biases: u64 = parts.iter().filter(|part| part.bias.is_some()).map(|part| flops([rows, part.outputs])).sum();
         self.passage(products + biases, products);
+        self.bottlenecks(parts, Place::Before, rows);
+    }
+
+    fn bottlenecks(&mut self, parts: &[LinearPart], place: Place, rows: usize) {
+        let adapters = parts.iter().filter_map(|part| part.bottleneck()).filter(|adapter| adapter.place == place);
+        adapters.for_each(|adapter| self.bottleneck(adapter, rows));
     }
 
     fn norm(&mut self, part: NormPart, rows: usize) {

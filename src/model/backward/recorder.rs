@@ -17,7 +17,7 @@ use crate::{
         rope::RopeTable,
     },
     model::{
-        LinearPart, Model, NormPart,
+        LinearPart, Model, NormPart, TrainPart,
         layers::{self, Columns, Mode, Rows},
         pass::Pass,
         stream::{Grouped, Stream},
@@ -83,6 +83,16 @@ impl<'w> Mode<'w> for Recorder<'_, 'w> {
             let kept = params.contains(&part.weight).then(|| x.share());
             self.tape.note(y, params, Step::Linear { part, from: x.node, x: kept, columns });
         }
+    }
+
+    fn tensor_train(&mut self, part: TrainPart, x: &Stream<'w>) -> Stream<'w> {
+        let mut y = self.pass.tensor_train(part, x);
+        let params = self.wanted(part.params());
+        if x.node.is_some() || !params.is_empty() {
+            let kept = part.cores.iter().any(|id| params.contains(id)).then(|| x.share());
+            self.tape.note(&mut y, params, Step::TensorTrain { part, from: x.node, x: kept });
+        }
+        y
     }
 
     fn norm(&mut self, part: NormPart, x: &Stream<'w>) -> Stream<'w> {

@@ -14,13 +14,13 @@ use crate::{
         Context, activation,
         attention::{self, Gradients as AttentionGradients},
         elementwise::{self, Store},
-        matmul,
+        matmul::{self, product},
         norm::{self, NormGradient},
-        rope,
+        rope, tensor_train,
     },
     model::{
-        LinearPart, NormPart,
-        layers::{self, Columns, Rows},
+        LinearPart, NormPart, TrainPart,
+        layers::{self, Columns, Mode, Rows},
         pass::Pass,
         stream::Stream,
     },
@@ -93,6 +93,10 @@ impl<'p, 'w> Reverse<'p, 'w> {
                     bars.add(cx, from, self.linear_input(part, y_bar));
                 }
                 self.linear_parameters(part, x.as_ref().map(|x| x.all().rows), y_bar);
+            }
+            Step::TensorTrain { part, from, x } => {
+                let x_bar = self.train(part, (from.is_some(), x.as_ref()), &bar);
+                x_bar.into_iter().for_each(|x_bar| bars.add(cx, from, x_bar));
             }
             Step::Norm { part, x } => {
                 if x.node.is_some() {
@@ -193,7 +197,50 @@ impl<'p, 'w> Reverse<'p, 'w> {
                 Stored::InOut => matmul::backward::weight(cx, x, y_bar, examples, sum),
             });
         }
-        if let Some(bias) = part.bias.filter(|&id| self.sums.wants(id)) {
+        self.bias_parameters(part.bias, y_bar);
+    }
+
+    /// The gradient of a train's input, if it is asked for. Adds to those of its cores, if the input is there, and bias.
+    ///
+    /// That of the train's matrix is summed over the rows of a sequence, those of the cores over sequences: so that
+    /// wherever a batch is cut the chains are the same.
+    fn train(
+        &mut self,
+        part: TrainPart,
+        (below, x): (bool, Option<&Stream<'w>>),
+        bar: &Stream<'w>,
+    ) -> Option<Stream<'w>> {
+        let (cx, y_bar) = (self.cx, bar.all().rows);
+        let cores = self.pass().cores(part, 1);
+        let cores = layers::cores_of(&cores, 0);
+        let x_bar = below.then(|| {
+            let mut x_bar = bar.beside(cx, part.inputs);
+            let matrix = tensor_train::forward(cx, &cores);
+            product::nn(cx, y_bar, MatRef::new(&matrix, part.outputs, part.inputs), false, x_bar.all_mut());
+            x_bar
+        });
+        if let Some(x) = x {
+            let examples = self.examples;
+            for rows in examples.iter() {
+                let (x, y_bar) = (x.all().rows.row_range(rows.clone()), y_bar.row_range(rows));
+                let mut matrix_bar = vec![0.0; part.outputs * part.inputs];
+                let out = MatMut::new(&mut matrix_bar, part.outputs, part.inputs);
+                product::tn(cx, y_bar, x, false, out);
+                for (id, gradient) in part.cores.into_iter().zip(tensor_train::backward(cx, &cores, matrix_bar)) {
+                    if self.sums.wants(id) {
+                        self.add_to(id, |sum| elementwise::add_assign(cx, &gradient, sum.into_data()));
+                    }
+                }
+            }
+        }
+        self.bias_parameters(part.bias, y_bar);
+        x_bar
+    }
+
+    /// Adds to the gradient of a bias, if it is wanted.
+    fn bias_parameters(&mut self, bias: Option<ParamId>, y_bar: MatRef<'_>) {
+        let cx = self.cx;
+        if let Some(bias) = bias.filter(|&id| self.sums.wants(id)) {
             self.add_to(bias, |sum| elementwise::add_bias_backward(cx, y_bar, sum.into_data()));
         }
     }
@@ -209,9 +256,7 @@ impl<'p, 'w> Reverse<'p, 'w> {
                 norm::backward_parameters(cx, norm, x.all().rows, y_bar, gradient);
             });
         }
-        if let Some(bias) = part.bias.filter(|&id| self.sums.wants(id)) {
-            self.add_to(bias, |sum| elementwise::add_bias_backward(cx, y_bar, sum.into_data()));
-        }
+        self.bias_parameters(part.bias, y_bar);
     }
 
     /// The gradient of queries, keys and values that lie side by side.

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, ops::Range};
 use crate::{
     direction::ParamId,
     kernels::{Context, activation::Activation},
-    model::{LinearPart, NormPart, layers::Columns, stream::Stream},
+    model::{LinearPart, NormPart, TrainPart, layers::Columns, stream::Stream},
 };
 
 /// An operation on rows. Rows that are kept know their own number, if they have one.
@@ -19,6 +19,8 @@ pub(super) enum Step<'w> {
     Gather { table: ParamId, ids: Vec<u32> },
     /// A linear layer into columns; `x` is kept if the weight's gradient is wanted.
     Linear { part: LinearPart, from: Option<usize>, x: Option<Stream<'w>>, columns: Range<usize> },
+    /// A product with a train of cores; `x` is kept if the gradient of a core is wanted.
+    TensorTrain { part: TrainPart, from: Option<usize>, x: Option<Stream<'w>> },
     /// A normalisation.
     Norm { part: NormPart, x: Stream<'w> },
     /// An activation.

@@ -15,6 +15,7 @@ pub(super) const FAMILY: Family = Family {
     architectures: &["BertForMaskedLM", "BertForSequenceClassification", "BertModel"],
     spec,
     names: NAMES,
+    bottlenecks: &[Slot::AttentionOut, Slot::Down],
 };
 
 const NAMES: Names = &[

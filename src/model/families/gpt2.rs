@@ -16,6 +16,7 @@ pub(super) const FAMILY: Family = Family {
     architectures: &["GPT2LMHeadModel", "GPT2Model"],
     spec,
     names: NAMES,
+    bottlenecks: &[Slot::AttentionOut, Slot::Down],
 };
 
 const NAMES: Names = &[

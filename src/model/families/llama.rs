@@ -15,6 +15,7 @@ pub(super) const FAMILY: Family = Family {
     architectures: &["LlamaForCausalLM", "LlamaModel"],
     spec,
     names: NAMES,
+    bottlenecks: &[Slot::Gate, Slot::Up, Slot::Down],
 };
 
 /// The tensors of Llama, Mistral and Qwen2.

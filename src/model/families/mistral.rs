@@ -9,6 +9,7 @@ pub(super) const FAMILY: Family = Family {
     architectures: &["MistralForCausalLM", "MistralModel"],
     spec,
     names: llama::NAMES,
+    bottlenecks: llama::FAMILY.bottlenecks,
 };
 
 /// The window of a configuration without the field, as `transformers` has it.

@@ -35,6 +35,8 @@ pub struct Family {
     pub architectures: &'static [&'static str],
     spec: fn(&Config) -> Result<ArchSpec, ModelError>,
     names: Names,
+    /// The layers of a block that have bottlenecks unless others are named.
+    bottlenecks: &'static [Slot],
 }
 
 /// Every family, in alphabetical order.
@@ -68,6 +70,11 @@ pub(super) fn prefix(family: &str) -> Option<&'static str> {
     let names = FAMILIES.iter().find(|known| known.name == family)?.names;
     let (_, tokens) = names.iter().find(|(slot, _)| *slot == Slot::TokenEmbedding)?;
     tokens.split_once('.').map(|(prefix, _)| prefix)
+}
+
+/// The layers of a block that have bottlenecks in a family unless others are named.
+pub(super) fn bottlenecks(family: &str) -> &'static [Slot] {
+    FAMILIES.iter().find(|known| known.name == family).map_or(&[], |family| family.bottlenecks)
 }
 
 /// Blocks of the deepest model that is read.

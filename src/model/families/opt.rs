@@ -15,6 +15,7 @@ pub(super) const FAMILY: Family = Family {
     architectures: &["OPTForCausalLM", "OPTModel"],
     spec,
     names: NAMES,
+    bottlenecks: &[Slot::Up, Slot::Down],
 };
 
 const NAMES: Names = &[

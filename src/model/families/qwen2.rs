@@ -9,6 +9,7 @@ pub(super) const FAMILY: Family = Family {
     architectures: &["Qwen2ForCausalLM", "Qwen2Model"],
     spec,
     names: llama::NAMES,
+    bottlenecks: llama::FAMILY.bottlenecks,
 };
 
 fn spec(config: &Config) -> Result<ArchSpec, ModelError> {

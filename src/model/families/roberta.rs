@@ -10,6 +10,7 @@ pub(super) const FAMILY: Family = Family {
     architectures: &["RobertaForMaskedLM", "RobertaForSequenceClassification", "RobertaModel"],
     spec,
     names: NAMES,
+    bottlenecks: bert::FAMILY.bottlenecks,
 };
 
 const NAMES: Names = &[

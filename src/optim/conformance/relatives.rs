@@ -33,6 +33,13 @@ impl Case {
 }
 
 pub(super) const CASES: &[Case] = &[
+    Case { optimizer: "adazeta", options: "", scale: Scale::Slopes, evaluations: Some(1) },
+    Case {
+        optimizer: "adazeta",
+        options: "queries = 3\nshrink_factor = 1\ninc_rate = 1",
+        scale: Scale::Slopes,
+        evaluations: Some(1),
+    },
     Case { optimizer: "forward_grad", options: "", scale: Scale::Slopes, evaluations: Some(1) },
     Case {
         optimizer: "forward_grad",

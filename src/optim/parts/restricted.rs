@@ -64,6 +64,10 @@ impl Oracle for Restricted<'_> {
         self.inner.draw(pool, size)
     }
 
+    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
+        self.inner.epoch(batch)
+    }
+
     fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
         self.inner.batch_size(batch)
     }

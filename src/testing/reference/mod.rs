@@ -43,6 +43,34 @@ pub enum Role {
 /// The values of a tensor as stored, row-major: of a slot, in a block (0 outside the blocks).
 pub type Source<'a> = &'a dyn Fn(Slot, usize, Role) -> Vec<f64>;
 
+/// The adapter of the layer in a slot, in a block, if it has one.
+pub type Bottlenecks<'a> = &'a dyn Fn(Slot, usize) -> Option<Bottleneck>;
+
+/// `x + W_up relu(W_down x + b_down) + b_up`, its matrices whole.
+#[derive(Clone, Debug)]
+pub struct Bottleneck {
+    /// Whether it makes the rows that the layer reads, or others of those that it makes.
+    pub is_before: bool,
+    /// `W_down` as rows of outputs, and `b_down`.
+    pub down: (Rows, Vec<f64>),
+    /// The same of `up`.
+    pub up: (Rows, Vec<f64>),
+}
+
+impl Bottleneck {
+    fn of(&self, rows: &Rows) -> Rows {
+        let layer = |(weight, bias): &(Rows, Vec<f64>), x: &[f64]| -> Vec<f64> {
+            let dot = |w: &Vec<f64>| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
+            weight.iter().zip(bias).map(|(w, b)| dot(w) + b).collect()
+        };
+        let row = |x: &Vec<f64>| {
+            let inner: Vec<f64> = layer(&self.down, x).into_iter().map(|x| x.max(0.0)).collect();
+            sum(x, &layer(&self.up, &inner))
+        };
+        rows.iter().map(row).collect()
+    }
+}
+
 /// What a model answers for one sequence.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -60,7 +88,15 @@ pub struct Output {
 /// # Panics
 /// On a tensor whose length is not that of `spec`, on tokens beyond the vocabulary or the positions, and on no tokens.
 pub fn forward(spec: &ArchSpec, source: Source<'_>, tokens: &[u32]) -> Output {
-    let pass = Pass { spec, source, units: RefCell::default() };
+    adapted(spec, source, &|_, _| None, tokens)
+}
+
+/// The same with bottlenecks.
+///
+/// # Panics
+/// As [`forward`].
+pub fn adapted(spec: &ArchSpec, source: Source<'_>, bottlenecks: Bottlenecks<'_>, tokens: &[u32]) -> Output {
+    let pass = Pass { spec, source, bottlenecks, units: RefCell::default() };
     let mut hidden = vec![pass.embed(tokens)];
     for layer in 0..spec.layers {
         hidden.push(pass.block(layer, &hidden[layer]));
@@ -75,6 +111,7 @@ pub fn forward(spec: &ArchSpec, source: Source<'_>, tokens: &[u32]) -> Output {
 struct Pass<'a> {
     spec: &'a ArchSpec,
     source: Source<'a>,
+    bottlenecks: Bottlenecks<'a>,
     /// See [`Output::units`].
     units: RefCell<Vec<Rows>>,
 }
@@ -193,6 +230,15 @@ impl Pass<'_> {
     }
 
     fn linear(&self, slot: Slot, layer: usize, stored: Stored, bias: bool, x: &Rows, outputs: usize) -> Rows {
+        let bottleneck = (self.bottlenecks)(slot, layer);
+        match &bottleneck {
+            Some(adapter) if adapter.is_before => self.plain(slot, layer, stored, bias, &adapter.of(x), outputs),
+            Some(adapter) => adapter.of(&self.plain(slot, layer, stored, bias, x, outputs)),
+            None => self.plain(slot, layer, stored, bias, x, outputs),
+        }
+    }
+
+    fn plain(&self, slot: Slot, layer: usize, stored: Stored, bias: bool, x: &Rows, outputs: usize) -> Rows {
         let inputs = x[0].len();
         let weight = self.tensor(slot, layer, Role::Weight, inputs * outputs);
         let at = |output: usize, input: usize| match stored {

@@ -37,6 +37,7 @@ use crate::{
     journal::{MAX_CONFIG_BYTES, Sha256Digest},
     kernels::Profile,
     objective::Criterion,
+    optim::{self, Tunes},
     weights::Precision,
 };
 
@@ -55,7 +56,7 @@ const SECTIONS: &[Section] = &[
     ),
     (compare::NAME, compare::KEYS, Keys::Closed),
 ];
-const TUNE_KEYS: &[&str] = &["scope", "rank", "alpha", "targets", "layers", "names"];
+const TUNE_KEYS: &[&str] = &["scope", "rank", "alpha", "width", "targets", "layers", "names"];
 
 /// The optimizer of a run file that names none.
 const OPTIMIZER: &str = "mezo";
@@ -126,6 +127,16 @@ pub enum TuneConfig {
         /// The adapters' output is scaled by `alpha / rank`.
         alpha: f64,
         /// The last parts of the layers' names; those the model's family adapts if not said.
+        targets: Option<Vec<String>>,
+    },
+    /// Bottlenecks of tensor trains before and after linear layers.
+    #[serde(rename = "tensor-train")]
+    TensorTrain {
+        /// The rank between two cores of a train.
+        rank: u64,
+        /// Features between the two layers of a bottleneck.
+        width: u64,
+        /// The last parts of the layers' names; those that `AdaZeta` adapts in the model's family if not said.
         targets: Option<Vec<String>>,
     },
     /// Those of some blocks.
@@ -251,7 +262,7 @@ impl RunConfig {
             seed: document.integer(TOP, "seed", 0..=i64::MAX as u64)?.unwrap_or(1),
             profile: document.choice(TOP, "profile", &profiles)?.unwrap_or_default(),
             precision: document.choice(TOP, "precision", &precisions)?.unwrap_or_default(),
-            tune: TuneConfig::resolve(document, path)?,
+            tune: TuneConfig::resolve(document, path, optimizer.scope())?,
             train: LoopConfig {
                 objective: document.choice("train", "objective", &objectives)?.unwrap_or_default(),
                 steps: document.integer("train", "steps", 1..=MOST)?.unwrap_or(1000),
@@ -352,22 +363,33 @@ impl DataConfig {
     }
 }
 
+impl OptimizerConfig {
+    /// The scope of a run that names none.
+    fn scope(&self) -> &'static str {
+        // Options that cannot be are refused where the optimizer is made for the run, with their place.
+        let tunes = optim::find(&self.name).and_then(|entry| entry.build(&self.options)).map(|it| it.tunes());
+        match tunes.unwrap_or_default() {
+            Tunes::Model => "full",
+            Tunes::TensorTrains => "tensor-train",
+        }
+    }
+}
+
 impl TuneConfig {
-    fn resolve(document: &mut Document, path: &Path) -> Result<TuneConfig, TrainError> {
-        /// The scopes and the keys that belong to each.
-        const SCOPES: [(&str, &[&str], &str); 4] = [
-            ("full", &[], ""),
-            ("lora", &["rank", "alpha", "targets"], "tune.scope is \"lora\""),
+    /// Reads the section; `default` is its scope where it names none.
+    fn resolve(document: &mut Document, path: &Path, default: &'static str) -> Result<TuneConfig, TrainError> {
+        /// The keys beside the scope, and the scopes that each belongs to.
+        const KEYS: [(&str, &[&str], &str); 6] = [
+            ("rank", &["lora", "tensor-train"], "tune.scope is \"lora\" or \"tensor-train\""),
+            ("alpha", &["lora"], "tune.scope is \"lora\""),
+            ("width", &["tensor-train"], "tune.scope is \"tensor-train\""),
+            ("targets", &["lora", "tensor-train"], "tune.scope is \"lora\" or \"tensor-train\""),
             ("layers", &["layers"], "tune.scope is \"layers\""),
             ("names", &["names"], "tune.scope is \"names\""),
         ];
-        let words = SCOPES.map(|(word, ..)| (word, word));
-        let scope = document.choice("tune", "scope", &words)?.unwrap_or("full");
-        for (key, with) in SCOPES
-            .iter()
-            .filter(|(word, ..)| *word != scope)
-            .flat_map(|(_, keys, with)| keys.iter().map(move |key| (key, with)))
-        {
+        let words = ["full", "lora", "tensor-train", "layers", "names"].map(|word| (word, word));
+        let scope = document.choice("tune", "scope", &words)?.unwrap_or(default);
+        for (key, _, with) in KEYS.iter().filter(|(_, scopes, _)| !scopes.contains(&scope)) {
             if let Some(place) = document.place("tune", key) {
                 return Err(TrainError::OutOfPlace {
                     place: Box::new(place.clone()),
@@ -383,6 +405,11 @@ impl TuneConfig {
             "lora" => TuneConfig::Lora {
                 rank: document.integer("tune", "rank", 1..=65_536)?.unwrap_or(8),
                 alpha: document.take("tune", "alpha", "a number above 0", positive)?.unwrap_or(16.0),
+                targets: document.list("tune", "targets", names, text)?,
+            },
+            "tensor-train" => TuneConfig::TensorTrain {
+                rank: document.integer("tune", "rank", 1..=65_536)?.unwrap_or(5),
+                width: document.integer("tune", "width", 1..=65_536)?.unwrap_or(64),
                 targets: document.list("tune", "targets", names, text)?,
             },
             "layers" => {

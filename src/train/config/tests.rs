@@ -171,7 +171,10 @@ fn values_of_another_type_or_out_of_range_are_refused_with_the_place() {
         ("data=3", "data is 3, expected a section of keys"),
         ("data.task=../x", "data.task is \"../x\", expected a name of letters, digits, `_` and `-`"),
         ("optimizer.name=2020-01-01", "optimizer.name is a date, expected a name of letters, digits, `_` and `-`"),
-        ("tune.scope=some", "tune.scope is \"some\", expected \"full\" or \"lora\" or \"layers\" or \"names\""),
+        (
+            "tune.scope=some",
+            "tune.scope is \"some\", expected \"full\" or \"lora\" or \"tensor-train\" or \"layers\" or \"names\"",
+        ),
     ] {
         assert_eq!(message(SHORT, &[set]), format!("--set {}: {expected}", set.escape_debug()), "{set}");
     }
@@ -189,7 +192,13 @@ fn values_of_another_type_or_out_of_range_are_refused_with_the_place() {
 fn keys_that_mean_nothing_beside_another_value_are_refused() {
     assert_eq!(
         message(SHORT, &["tune.rank=4"]),
-        "--set tune.rank=4: tune.rank means something only where tune.scope is \"lora\"; remove it, or change that"
+        "--set tune.rank=4: tune.rank means something only where tune.scope is \"lora\" or \"tensor-train\"; remove it, \
+         or change that"
+    );
+    let of_another = message(SHORT, &["tune.scope=lora", "tune.width=8"]);
+    assert!(
+        of_another.contains("tune.width means something only where tune.scope is \"tensor-train\";"),
+        "{of_another}"
     );
     assert_eq!(
         message(&format!("{SHORT}template = \"x.toml\"\n"), &[]),
@@ -205,11 +214,29 @@ fn keys_that_mean_nothing_beside_another_value_are_refused() {
 }
 
 #[test]
+fn an_optimizer_says_what_it_tunes_unless_the_run_does() {
+    let tune = |sets: &[&str]| config(SHORT, sets).tune;
+    let trains = |rank| TuneConfig::TensorTrain { rank, width: 64, targets: None };
+    assert_eq!(tune(&["optimizer.name=mezo"]), TuneConfig::Full);
+    assert_eq!(tune(&["optimizer.name=adazeta"]), trains(5));
+    assert_eq!(tune(&["optimizer.name=adazeta", "tune.rank=2"]), trains(2));
+    assert_eq!(tune(&["optimizer.name=adazeta", "tune.scope=full"]), TuneConfig::Full);
+    // What cannot be is refused where the optimizer is made.
+    assert_eq!(tune(&["optimizer.name=adazeta", "optimizer.lr=-1"]), TuneConfig::Full);
+    assert_eq!(tune(&["optimizer.name=none"]), TuneConfig::Full);
+}
+
+#[test]
 fn scopes_take_their_own_keys() {
     let lora = TuneConfig::Lora { rank: 8, alpha: 16.0, targets: None };
     assert_eq!(config(SHORT, &["tune.scope=lora"]).tune, lora);
     let lora = TuneConfig::Lora { rank: 4, alpha: 8.0, targets: Some(vec!["q_proj".to_owned()]) };
     assert_eq!(config(SHORT, &["tune={scope=\"lora\", rank=4, alpha=8, targets=[\"q_proj\"]}"]).tune, lora);
+    let trains = TuneConfig::TensorTrain { rank: 5, width: 64, targets: None };
+    assert_eq!(config(SHORT, &["tune.scope=tensor-train"]).tune, trains);
+    let trains = TuneConfig::TensorTrain { rank: 2, width: 8, targets: Some(vec!["down_proj".to_owned()]) };
+    let set = "tune={scope=\"tensor-train\", rank=2, width=8, targets=[\"down_proj\"]}";
+    assert_eq!(config(SHORT, &[set]).tune, trains);
     let layers = config(SHORT, &["tune.scope=layers", "tune.layers=[0, 3]"]).tune;
     assert_eq!(layers, TuneConfig::Layers { layers: vec![0, 3] });
     let names = config(SHORT, &["tune.scope=names", "tune.names=[\"lm_head\"]"]).tune;
@@ -308,6 +335,7 @@ fn the_digest_is_that_of_what_is_computed() {
         "data.task=rte",
         "data.num_dev=9",
         "tune.scope=lora",
+        "tune.scope=tensor-train",
         "optimizer.name=fzoo",
         "optimizer.lr=1e-5",
         "optimizer.more=[1]",
@@ -371,6 +399,8 @@ fn arbitrary_tune() -> impl Strategy<Value = TuneConfig> {
     prop_oneof![
         Just(TuneConfig::Full),
         lora.prop_map(|(rank, alpha, targets)| TuneConfig::Lora { rank, alpha, targets }),
+        (1_u64..=65_536, 1_u64..=65_536, option::of(names()))
+            .prop_map(|(rank, width, targets)| TuneConfig::TensorTrain { rank, width, targets }),
         vec(0..=i64::MAX as u64, 1..4).prop_map(|layers| TuneConfig::Layers { layers }),
         names().prop_map(|names| TuneConfig::Names { names }),
     ]

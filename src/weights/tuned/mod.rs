@@ -2,7 +2,8 @@
 //!
 //! *What it is.* [`digest`] names a state of the tuned tensors; [`write()`] and [`read`] keep one, with whatever an
 //! optimizer carries, in a file; [`export()`] makes a Hugging Face directory of the base and the tuned tensors,
-//! [`export_merged`] one of the base and adapters folded in, [`export_adapter`] one of adapters alone.
+//! [`export_merged`] one of the base and adapters folded in, [`export_adapter`] one of adapters alone, [`export_bottlenecks`]
+//! one of bottlenecks.
 //!
 //! *What it is not.* It does not know which tensors are tuned, nor why: callers name them. An export is read by other
 //! programs, a snapshot only by the run that wrote it.
@@ -12,6 +13,7 @@
 //! whether a tensor has been written to yet. A snapshot is read whole and as it was written, or not at all.
 
 mod adapter;
+mod bottlenecks;
 mod directory;
 mod merge;
 mod snapshot;
@@ -19,6 +21,7 @@ mod snapshot;
 mod tests;
 
 pub use adapter::export_adapter;
+pub use bottlenecks::export_bottlenecks;
 pub use directory::{export, export_merged};
 pub use snapshot::{Snapshot, StateTensor, StateValues, facts, read, write};
 

@@ -9,7 +9,7 @@ use crate::{
         backward::{Rows, tape::Step},
     },
     testing::{
-        adapters::adapted,
+        adapters::{adapted, bottlenecked},
         reference::golden::{NAMES, directory},
     },
 };
@@ -47,6 +47,12 @@ fn unwound(model: &Model, wrt: &[ParamId]) -> u64 {
                 of(from.is_some(), product(rows, inputs, part.outputs))
                     + of(noted.params.contains(&part.weight), product(rows, inputs, part.outputs))
                     + of(part.bias.is_some_and(|bias| noted.params.contains(&bias)), rows * part.outputs)
+            }
+            Step::TensorTrain { part, from, .. } => {
+                let product = product(batch.tokens(), part.inputs, part.outputs);
+                let wanted = |id: &ParamId| noted.params.contains(id);
+                let products = usize::from(from.is_some()) + usize::from(part.cores.iter().any(wanted));
+                products * product + part.bias.filter(|id| wanted(id)).map_or(0, |_| batch.tokens() * part.outputs)
             }
             Step::Norm { part, x } => {
                 let values = x.rows() * x.width();
@@ -117,7 +123,8 @@ proptest! {
 
 #[test]
 fn every_parameter_stands_once() {
-    for model in NAMES.into_iter().filter_map(open) {
+    let adapted = ["llama", "bert-cls"].map(|name| bottlenecked(&directory(name), (6, 2), None, 3));
+    for model in NAMES.into_iter().filter_map(open).chain(adapted) {
         let (batch, read) = batch(&model);
         let work = model.work(&batch, read.len(), model.spec.outputs()).expect("a head");
         let mut found: Vec<ParamId> = work.iter().filter_map(|work| work.parameter).collect();
@@ -135,6 +142,19 @@ fn adapters_never_cost_more_than_is_counted_and_exactly_that_together() {
     for id in &all {
         let (counted, unwound) = (counted(&model, &[*id]), unwound(&model, &[*id]));
         assert!(counted >= unwound, "{}: {counted} {unwound}", model.store.params()[*id].name());
+    }
+}
+
+#[test]
+fn bottlenecks_never_cost_more_than_is_counted() {
+    for name in ["llama", "opt", "gpt2"] {
+        let model = bottlenecked(&directory(name), (6, 2), None, 3);
+        let all = params(&model);
+        assert!(counted(&model, &all) >= unwound(&model, &all), "{name}");
+        for id in &all {
+            let (counted, unwound) = (counted(&model, &[*id]), unwound(&model, &[*id]));
+            assert!(counted >= unwound, "{name}, {}: {counted} {unwound}", model.store.params()[*id].name());
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! Examples that are probed along directions of their own.
 
 use super::*;
+use crate::testing::adapters::bottlenecked;
 
 /// An oracle whose passes take as many rows as fit into `activations` bytes.
 fn oracle(name: &str, objective: Objective, isa: Isa, activations: u64) -> LiveOracle {
     let model = Model::open(&golden::directory(name)).expect("a golden checkpoint");
+    oracle_of(model, objective, isa, activations)
+}
+
+fn oracle_of(model: Model, objective: Objective, isa: Isa, activations: u64) -> LiveOracle {
     let trainable = model.store().params().iter().map(|(id, _)| id).collect();
     let examples = Examples::new(model.spec(), objective, None, &examples(objective)).expect("examples");
     let examples = examples.minimising(Criterion::Loss).expect("a criterion");
@@ -48,31 +53,40 @@ fn both_sides(set: &Arc<DirectionSet>) -> [Displacement; 3] {
 #[test]
 fn an_example_along_thin_factors_of_its_own_has_the_bits_of_a_batch_that_all_goes_there() {
     for (objective, name) in OBJECTIVES.into_iter().flat_map(|of| checkpoints(of).iter().map(move |name| (of, name))) {
-        let mut whole = oracle(name, objective, Isa::fastest(), 1 << 20);
-        let set = thin(&whole);
-        let probes = both_sides(&set);
-        let batch = whole.draw(Pool::Train, None).expect("a batch");
-        assert_eq!(whole.batch_size(batch).expect("a size"), 4);
-        let found = whole.losses_by_example(batch, &probes).expect("losses");
-        let slopes = whole.slopes_by_example(batch, &[Arc::clone(&set)]).expect("slopes").1;
-        for example in 0..4 {
-            let all = probes.each_ref().map(|probe| probe.of_example(example));
-            let expected = whole.losses(batch, &all).expect("losses");
-            for (found, expected) in found.iter().zip(&expected) {
-                assert_eq!(
-                    found.per_example[example], expected.per_example[example],
-                    "{name}, {objective:?} {example}"
-                );
-            }
-            let along = Arc::new(set.of_example(example));
-            let expected = &whole.slopes(batch, &[along]).expect("slopes").1[0];
-            assert_eq!(
-                slopes[0].per_example[example], expected.per_example[example],
-                "{name}, {objective:?} {example}"
-            );
-        }
-        assert!(found[0] != found[1] && found[2] != found[1], "{name}, {objective:?}: a probe is too near to show");
+        each_has_the_bits_of_all(oracle(name, objective, Isa::fastest(), 1 << 20), &format!("{name}, {objective:?}"));
     }
+}
+
+#[test]
+fn an_example_along_cores_of_its_own_has_the_bits_of_a_batch_that_all_goes_there() {
+    for (objective, name) in OBJECTIVES.into_iter().flat_map(|of| checkpoints(of).iter().map(move |name| (of, name))) {
+        let model = bottlenecked(&golden::directory(name), (6, 2), None, 5);
+        each_has_the_bits_of_all(
+            oracle_of(model, objective, Isa::fastest(), 1 << 20),
+            &format!("{name}, {objective:?}"),
+        );
+    }
+}
+
+/// Of the losses and slopes of examples along directions of their own.
+fn each_has_the_bits_of_all(mut whole: LiveOracle, what: &str) {
+    let set = thin(&whole);
+    let probes = both_sides(&set);
+    let batch = whole.draw(Pool::Train, None).expect("a batch");
+    assert_eq!(whole.batch_size(batch).expect("a size"), 4);
+    let found = whole.losses_by_example(batch, &probes).expect("losses");
+    let slopes = whole.slopes_by_example(batch, &[Arc::clone(&set)]).expect("slopes").1;
+    for example in 0..4 {
+        let all = probes.each_ref().map(|probe| probe.of_example(example));
+        let expected = whole.losses(batch, &all).expect("losses");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.per_example[example], expected.per_example[example], "{what} {example}");
+        }
+        let along = Arc::new(set.of_example(example));
+        let expected = &whole.slopes(batch, &[along]).expect("slopes").1[0];
+        assert_eq!(slopes[0].per_example[example], expected.per_example[example], "{what} {example}");
+    }
+    assert!(found[0] != found[1] && found[2] != found[1], "{what}: a probe is too near to show");
 }
 
 #[test]
