@@ -100,10 +100,11 @@ proptest! {
         let change = twin::tangent(&cores, &values(&moved));
         let curve = |s: f64| {
             let along = |(a, b): (&f64, &f64)| a + s * b;
-            let at = |((left, a), (_, b)): (&(usize, Vec<f64>), &(usize, Vec<f64>))| {
-                (*left, a.iter().zip(b).map(along).collect())
-            };
-            twin::forward(&cores.iter().zip(&moved).map(at).collect::<Vec<_>>())
+            let mut at = cores.clone();
+            for ((_, core), (_, moved)) in at.iter_mut().zip(&moved) {
+                *core = core.iter().zip(moved).map(along).collect();
+            }
+            twin::forward(&at)
         };
         // At most 9 products of three values below 3.02 (`moderate_values`), 3 + 3 roundings of each.
         let noise = 9.0 * 28.0 * 6.0 * f64::EPSILON / 2.0;
