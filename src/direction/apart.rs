@@ -62,31 +62,28 @@ fn together(
     (weight, stored): (WeightRef<'_>, Stored),
     aparts: &[Apart<'_>],
     part: Part<'_>,
-    mut y: MatMut<'_>,
+    y: MatMut<'_>,
 ) {
     let (k, n) = (x.cols(), y.cols());
     let rows: Vec<Row> = aparts.iter().enumerate().flat_map(|(at, apart)| Row::of(at, apart)).collect();
     let signs: Vec<Signs> = aparts.iter().map(|apart| Signs::new(cx, apart.part.flips(), stored, (k, n))).collect();
-    let coefficient = |row: &Row| aparts[row.apart].coefficient;
+    let mut all: Vec<Option<&mut [f32]>> = y.into_rows().map(Some).collect();
+    let mut outputs: Vec<_> = rows.iter().map(|row| all[row.to].take().expect("a row is added to once")).collect();
     let (mut inputs, mut sums) = (cx.workspace.take::<f32>(rows.len() * k), cx.workspace.take::<f32>(rows.len() * n));
-    if k > 0 {
-        inputs.par_chunks_exact_mut(k).zip(&rows).for_each(|(input, row)| {
-            input.copy_from_slice(x.row(row.from));
-            flip(1.0, signs[row.apart].inputs.as_deref(), input);
-        });
-    }
-    {
-        let y = y.as_ref();
-        let turned = sums.par_chunks_exact_mut(n.max(1)).zip(&rows);
-        turned.for_each(|(sum, row)| {
-            sum.copy_from_slice(y.row(row.to));
-            flip(1.0, signs[row.apart].outputs.as_deref(), sum);
-        });
-    }
+    let coefficient = |row: &Row| aparts[row.apart].coefficient;
+    // Factors are multiplied by as they are, and what they make of a row is scaled.
+    let scale_of_input = |row: &Row| if let Part::Dense(_) = part { coefficient(row) } else { 1.0 };
+    inputs.par_chunks_exact_mut(k.max(1)).zip(&rows).for_each(|(input, row)| {
+        input.copy_from_slice(x.row(row.from));
+        flip(scale_of_input(row), signs[row.apart].inputs.as_deref(), input);
+    });
+    sums.par_chunks_exact_mut(n.max(1)).zip(&outputs).zip(&rows).for_each(|((sum, output), row)| {
+        sum.copy_from_slice(output);
+        flip(1.0, signs[row.apart].outputs.as_deref(), sum);
+    });
     let out = MatMut::new(&mut sums, rows.len(), n);
     match part {
         Part::Dense(direction) => {
-            scale(&mut inputs, rows.iter().map(coefficient));
             let (inputs, change) = (MatRef::new(&inputs, rows.len(), k), Change { weight, direction });
             match stored {
                 Stored::OutIn => matmul::accumulate(cx, inputs, &change, out),
@@ -98,14 +95,16 @@ fn together(
             let mut side = cx.workspace.take::<f32>(rows.len() * rank);
             let inputs = MatRef::new(&inputs, rows.len(), k);
             product::nn(cx, inputs, input, false, MatMut::new(&mut side, rows.len(), rank));
-            scale(&mut side, rows.iter().map(coefficient));
+            for (side, row) in side.chunks_exact_mut(rank.max(1)).zip(&rows) {
+                flip(coefficient(row), None, side);
+            }
             matmul::accumulate(cx, MatRef::new(&side, rows.len(), rank), &output, out);
         }
     }
-    for (sum, row) in sums.chunks_exact_mut(n.max(1)).zip(&rows) {
-        flip(1.0, signs[row.apart].outputs.as_deref(), sum);
-        y.row_mut(row.to).copy_from_slice(sum);
-    }
+    outputs.par_iter_mut().zip(sums.par_chunks_exact(n.max(1))).zip(&rows).for_each(|((output, sum), row)| {
+        output.copy_from_slice(sum);
+        flip(1.0, signs[row.apart].outputs.as_deref(), output);
+    });
 }
 
 /// A row of a shared product.
@@ -134,14 +133,6 @@ impl Signs {
             Stored::OutIn => Signs { inputs: flips.of_cols(cx.isa, 0..k), outputs: flips.of_rows(cx.isa, 0..n) },
             Stored::InOut => Signs { inputs: flips.of_rows(cx.isa, 0..k), outputs: flips.of_cols(cx.isa, 0..n) },
         }
-    }
-}
-
-/// Multiplies each row by its coefficient.
-fn scale(values: &mut [f32], coefficients: impl ExactSizeIterator<Item = f32>) {
-    let width = (values.len() / coefficients.len().max(1)).max(1);
-    for (row, coefficient) in values.chunks_exact_mut(width).zip(coefficients) {
-        row.iter_mut().for_each(|value| *value *= coefficient);
     }
 }
 

@@ -84,11 +84,11 @@ impl Flips {
     }
 }
 
-/// `sign · values[i] · signs[i]`, written over the values: exact where `sign` is one.
-pub(super) fn flip(sign: f32, signs: Option<&[f32]>, values: &mut [f32]) {
+/// `(values[i] · signs[i]) · scale`, written over the values: one rounding, none where the scale is a sign.
+pub(super) fn flip(scale: f32, signs: Option<&[f32]>, values: &mut [f32]) {
     match signs {
-        Some(signs) => values.iter_mut().zip(signs).for_each(|(value, s)| *value = *value * s * sign),
-        None => values.iter_mut().for_each(|value| *value *= sign),
+        Some(signs) => values.iter_mut().zip(signs).for_each(|(value, s)| *value = *value * s * scale),
+        None => values.iter_mut().for_each(|value| *value *= scale),
     }
 }
 
