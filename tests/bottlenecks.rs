@@ -14,6 +14,7 @@ use zofo::{
     noise::{Law, NoiseKey, Role},
     objective::{Labelled, gradients, losses, slopes},
     simd::Isa,
+    tensor::Block,
     testing::{
         THREAD_COUNTS,
         adapters::{bottlenecked, whole_bottleneck},
@@ -99,7 +100,7 @@ impl Case {
     /// The gradients of the summed loss at each of `at`, of the sequences in batches of so many.
     fn gradients(&self, cx: &Context, at: &[Displacement], wrt: &[ParamId], (kept, cut): (Kept, usize)) -> Handed {
         let mut handed = Handed::new();
-        let mut of = (&self.model, |id, gradient| handed.push((id, gradient)));
+        let mut of = (&self.model, |id, gradient: Block<f32>| handed.push((id, gradient.to_vec())));
         let mut sums = Gradients::new(wrt, kept);
         let batches: Vec<&[Sequence]> = self.sequences.chunks(cut).collect();
         for (lane, displacement) in at.iter().enumerate() {

@@ -10,6 +10,7 @@ use zofo::{
     noise::{Law, NoiseKey, Role},
     objective::{Labelled, gradients, losses, slopes},
     simd::Isa,
+    tensor::Block,
     testing::{
         THREAD_COUNTS,
         adapters::adapted,
@@ -76,7 +77,7 @@ impl Case {
         (kept, cut): (Kept, usize),
     ) -> (Vec<Sums>, Handed) {
         let mut handed = Handed::new();
-        let mut of = (&self.model, |id, gradient| handed.push((id, gradient)));
+        let mut of = (&self.model, |id, gradient: Block<f32>| handed.push((id, gradient.to_vec())));
         let mut sums = Gradients::new(wrt, kept);
         let count = self.batch(&self.sequences).1.count() as f64;
         let batches: Vec<&[Sequence]> = self.sequences.chunks(cut).collect();
@@ -292,7 +293,7 @@ fn gradients_at_displacements_are_those_of_displaced_weights() {
         let (batch, labelled) = case.batch(&case.sequences);
         for (lane, (weight, displacement)) in at.iter().enumerate() {
             let moved = case.displaced(displacement);
-            let mut of = (&moved.model, |id, gradient| expected.push((id, gradient)));
+            let mut of = (&moved.model, |id, gradient: Block<f32>| expected.push((id, gradient.to_vec())));
             let summand = Summand { cx: &cx, at: &Displacement::default(), is_last: lane + 1 == at.len() };
             let factor = weight / labelled.count() as f64;
             let losses = gradients(&mut of, &mut sums, summand, (&batch, &labelled), factor).expect("gradients");

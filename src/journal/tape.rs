@@ -15,6 +15,7 @@ use super::{Flags, Kind, Record, coefficients_crc};
 use crate::{
     direction::{Coefficients, DirectionSet, Displacement, ParamId},
     optim::{BatchId, CommitReport, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space, StepReport},
+    tensor::Block,
 };
 
 /// Why a record does not make the step that it stands for.
@@ -251,7 +252,7 @@ struct Heard<'h> {
 }
 
 impl GradientSink for Heard<'_> {
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) -> Option<Displacement> {
         let update = self.sink.take(id, gradient);
         self.committed.extend(update.iter().flat_map(coefficients));
         update

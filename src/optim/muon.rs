@@ -37,7 +37,7 @@ use crate::{
     direction::{Direction, DirectionSet, Displacement, Moves, Param, ParamId},
     kernels::Context,
     linalg::orthogonalize::newton_schulz,
-    tensor::{MatMut, MatRef},
+    tensor::{Block, MatMut, MatRef},
 };
 
 options! {
@@ -102,7 +102,7 @@ impl Descent for Muon {
         self.adamw.begin();
     }
 
-    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Vec<f32>) -> Direction {
+    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Block<f32>) -> Direction {
         if !self.orthogonalizes(of.1) {
             return self.adamw.direction(cx, of, gradient);
         }

@@ -15,7 +15,7 @@ use crate::{
     direction::{Anchor, Direction, DirectionSet, Displacement, ParamId, ParamTable, gram, norm},
     kernels::Context,
     linalg::Square,
-    tensor::WeightRef,
+    tensor::{Block, WeightRef},
 };
 
 /// Which sequence of batches a draw continues.
@@ -106,7 +106,7 @@ pub trait Space {
 pub trait GradientSink {
     /// Takes a parameter's gradient: complete, of its stored shape, row-major. The answer, if any, moves this parameter
     /// alone and is committed as soon as nothing of the pass reads its values any more.
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement>;
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) -> Option<Displacement>;
 
     /// Is told what committing its last answer did.
     fn moved(&mut self, _: CommitReport) {}

@@ -4,6 +4,7 @@ use std::{
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
+    sync::Arc,
 };
 
 use half::{bf16, f16};
@@ -142,6 +143,12 @@ impl<T: Element> From<&[T]> for Block<T> {
         let mut block = Block::zeroed(values.len());
         block.copy_from_slice(values);
         block
+    }
+}
+
+impl<T: Element> From<Block<T>> for Arc<[T]> {
+    fn from(values: Block<T>) -> Self {
+        Arc::from(&values[..])
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     noise::{Law, NoiseKey, Role},
     optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
     simd::Isa,
+    tensor::Block,
     tensor::WeightRef,
 };
 
@@ -312,11 +313,11 @@ impl Oracle for World {
                 let gradient = self.gradient_at(point, id, batch.0);
                 sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += weight * g);
             }
-            (id, sum.into_iter().map(|g| g as f32).collect())
+            (id, sum.into_iter().map(|g| g as f32).collect::<Vec<_>>())
         };
-        let gradients: Vec<(ParamId, Vec<f32>)> = wrt.iter().rev().map(sum).collect();
+        let gradients: Vec<_> = wrt.iter().rev().map(sum).collect();
         for (id, gradient) in gradients {
-            if let Some(update) = sink.take(id, gradient) {
+            if let Some(update) = sink.take(id, Block::from(&gradient[..])) {
                 let moves_others = self.trainable.iter().any(|&other| other != id && update.moves(other));
                 assert!(!moves_others, "the answer to a gradient moves another parameter");
                 sink.moved(self.commit(&update)?);

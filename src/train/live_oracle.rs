@@ -13,6 +13,7 @@ use crate::{
     objective::{ExamplesError, Minimised},
     optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
     task::Batches,
+    tensor::Block,
 };
 
 /// A model on the examples of a run.
@@ -160,7 +161,7 @@ impl Differentiated for Moving<'_> {
         self.tuned.model()
     }
 
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) {
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) {
         let Some(update) = self.sink.take(id, gradient).filter(|_| self.failure.is_none()) else { return };
         let moves_others = update.terms.iter().any(|term| term.set.params().any(|other| other != id));
         assert!(!moves_others, "the answer to a gradient moves another parameter");

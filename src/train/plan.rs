@@ -15,6 +15,7 @@ use crate::{
     optim::{
         BatchId, Clock, CommitReport, GradientSink, Losses, OperatorCost, Optimizer, Oracle, OracleError, Pool, Space,
     },
+    tensor::Block,
 };
 
 /// What a run will cost.
@@ -104,7 +105,7 @@ struct Rehearsal<'o> {
 struct Unmoved<'s>(&'s mut dyn GradientSink);
 
 impl GradientSink for Unmoved<'_> {
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) -> Option<Displacement> {
         self.0.take(id, gradient);
         None
     }

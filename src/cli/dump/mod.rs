@@ -14,6 +14,7 @@ use crate::{
     kernels::{Context, cross_entropy::Vocabulary},
     model::{Gradients, Head, Kept, Model, ModelError, Summand},
     objective::{self, Labelled},
+    tensor::Block,
 };
 use inputs::Inputs;
 
@@ -147,8 +148,9 @@ fn gradients(model: &Model, cx: &Context, inputs: &Inputs) -> Result<Vec<Values>
     let (params, count) = (model.store().params(), labelled.count() as f64);
     let all: Vec<_> = params.iter().map(|(id, _)| id).collect();
     let mut found = Vec::with_capacity(1 + all.len());
-    let mut of = (model, |id, gradient| {
-        found.push(Values::f32(format!("grad.{}", params[id].name()), params[id].shape().to_vec(), gradient));
+    let mut of = (model, |id, gradient: Block<f32>| {
+        let (name, shape) = (format!("grad.{}", params[id].name()), params[id].shape().to_vec());
+        found.push(Values::f32(name, shape, gradient.to_vec()));
     });
     let (mut sums, at) = (Gradients::new(&all, Kept::All), Displacement::default());
     let summand = Summand { cx, at: &at, is_last: true };

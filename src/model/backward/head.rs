@@ -16,7 +16,7 @@ use crate::{
         layers::Mode,
         stream::{Grouped, Stream},
     },
-    tensor::{MatMut, MatRef},
+    tensor::{Block, MatMut, MatRef},
 };
 
 impl<'w> Reverse<'_, 'w> {
@@ -99,15 +99,15 @@ impl<'w> Reverse<'_, 'w> {
     }
 
     /// The chains of the last product's weight and bias, as far as they are wanted.
-    fn take_chains(&mut self, last: LinearPart) -> [Option<Vec<f32>>; 2] {
+    fn take_chains(&mut self, last: LinearPart) -> [Option<Block<f32>>; 2] {
         [Some(last.weight), last.bias].map(|id| {
             let id = id.filter(|&id| self.sums.wants(id))?;
             let elements = self.of.model().store.params()[id].elements();
-            Some(std::mem::take(self.sums.chain(id, elements)))
+            Some(self.sums.chains.remove(&id).unwrap_or_else(|| Block::zeroed(elements)))
         })
     }
 
-    fn put_chains(&mut self, last: LinearPart, chains: [Option<Vec<f32>>; 2]) {
+    fn put_chains(&mut self, last: LinearPart, chains: [Option<Block<f32>>; 2]) {
         for (id, chain) in [Some(last.weight), last.bias].into_iter().zip(chains) {
             if let (Some(id), Some(chain)) = (id, chain) {
                 self.sums.chains.insert(id, chain);

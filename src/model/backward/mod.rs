@@ -34,7 +34,7 @@ use crate::{
         elementwise, embedding,
         head::Scale,
     },
-    tensor::{MatMut, MatRef, Sequences},
+    tensor::{Block, MatMut, MatRef, Sequences},
 };
 pub use cost::Work;
 use recorder::Recorder;
@@ -50,15 +50,15 @@ pub trait Differentiated {
 
     /// Takes the gradient of a parameter: complete, of its stored shape, row-major. Nothing of the pass reads this
     /// parameter's values any more; no other may change.
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>);
+    fn take(&mut self, id: ParamId, gradient: Block<f32>);
 }
 
 /// A model that stays as it is, and a function that takes its gradients.
-impl<F: FnMut(ParamId, Vec<f32>)> Differentiated for (&Model, F) {
+impl<F: FnMut(ParamId, Block<f32>)> Differentiated for (&Model, F) {
     fn model(&self) -> &Model {
         self.0
     }
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) {
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) {
         (self.1)(id, gradient);
     }
 }
@@ -90,7 +90,7 @@ pub struct Gradients {
     wrt: Vec<ParamId>,
     kept: Kept,
     /// Of parameters of layers.
-    chains: BTreeMap<ParamId, Vec<f32>>,
+    chains: BTreeMap<ParamId, Block<f32>>,
     /// Of tables.
     lookups: BTreeMap<ParamId, Lookups>,
     handed_over: usize,
@@ -176,8 +176,8 @@ impl Gradients {
     }
 
     /// The chains of a parameter of a layer, which has so many values.
-    fn chain(&mut self, id: ParamId, elements: usize) -> &mut Vec<f32> {
-        self.chains.entry(id).or_insert_with(|| vec![0.0; elements])
+    fn chain(&mut self, id: ParamId, elements: usize) -> &mut Block<f32> {
+        self.chains.entry(id).or_insert_with(|| Block::zeroed(elements))
     }
 
     /// Hands the gradient of a parameter over: the sum over its uses.
@@ -185,7 +185,7 @@ impl Gradients {
         let param = &of.model().store.params()[id];
         let (elements, width) = (param.elements(), param.cols());
         // Rows that were not looked up, and what reaches no loss.
-        let mut gradient = self.chains.remove(&id).unwrap_or_else(|| vec![0.0; elements]);
+        let mut gradient = self.chains.remove(&id).unwrap_or_else(|| Block::zeroed(elements));
         if let Some(lookups) = self.lookups.remove(&id) {
             lookups.add_to(cx, width, &mut gradient);
         }

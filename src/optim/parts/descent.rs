@@ -12,6 +12,7 @@ use crate::{
     direction::{Direction, DirectionSet, Displacement, Param, ParamId, RowFn},
     kernels::Context,
     optim::{Decay, Positive, StateVisitor, options::choice},
+    tensor::Block,
 };
 
 choice! {
@@ -31,7 +32,7 @@ pub trait Descent: Send {
     fn begin(&mut self) {}
 
     /// The direction that a step goes against, from a parameter's finite gradient.
-    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Vec<f32>) -> Direction;
+    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Block<f32>) -> Direction;
 
     /// What the learning rate of this parameter is multiplied by.
     fn rate(&self, _: &Param) -> f64 {
@@ -52,7 +53,7 @@ impl Rule {
     }
 
     /// The direction of a first step.
-    pub fn first(self, betas: Betas, mut gradient: Vec<f32>) -> Direction {
+    pub fn first(self, betas: Betas, mut gradient: Block<f32>) -> Direction {
         if self == Rule::Adamw {
             let epsilon = betas.epsilon as f32;
             gradient.iter_mut().for_each(|g| *g /= g.abs() + epsilon);
@@ -62,7 +63,7 @@ impl Rule {
 }
 
 /// A gradient as the displacement that running means take in.
-fn estimate(id: ParamId, gradient: Vec<f32>) -> Displacement {
+fn estimate(id: ParamId, gradient: Block<f32>) -> Displacement {
     let set = DirectionSet::new([(id, Direction::Explicit(gradient.into()))]);
     Displacement::along(&Arc::new(set), 1.0)
 }
@@ -89,7 +90,7 @@ impl Momentum {
 }
 
 impl Descent for Momentum {
-    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Vec<f32>) -> Direction {
+    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Block<f32>) -> Direction {
         if self.beta.get() == 0.0 {
             return Direction::Explicit(gradient.into());
         }
@@ -147,7 +148,7 @@ impl Descent for Adamw {
         self.moments.begin();
     }
 
-    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Vec<f32>) -> Direction {
+    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Block<f32>) -> Direction {
         self.moments.take(cx, of, &estimate(of.0, gradient), self.betas)
     }
 

@@ -22,6 +22,7 @@ use crate::{
         BatchId, Clock, CommitReport, GradientSink, NonNegative, OptimError, Optimizer, OptionReader, Oracle,
         OracleError, Pool, StateVisitor, StepReport, options::options, schedule::Schedule,
     },
+    tensor::Block,
 };
 
 options! {
@@ -182,7 +183,7 @@ struct InPlace<'d> {
 }
 
 impl GradientSink for InPlace<'_> {
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) -> Option<Displacement> {
         if !gradient::is_finite(&gradient) {
             self.is_sound = false;
             return None;

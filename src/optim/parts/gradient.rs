@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::{
     direction::{Displacement, ParamId},
     optim::{BatchId, GradientSink, Oracle, OracleError},
+    tensor::Block,
 };
 
 /// Values that one thread sums up at a time.
@@ -18,11 +19,11 @@ const BLOCK: usize = 1 << 14;
 /// Gradients of some parameters.
 #[derive(Debug, Default)]
 pub struct Gradient {
-    values: BTreeMap<ParamId, Vec<f32>>,
+    values: BTreeMap<ParamId, Block<f32>>,
 }
 
 impl GradientSink for Gradient {
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) -> Option<Displacement> {
         self.values.insert(id, gradient);
         None
     }
@@ -60,7 +61,7 @@ impl Gradient {
     }
 
     /// The gradients, in ascending order of the parameters.
-    pub fn into_values(self) -> impl Iterator<Item = (ParamId, Vec<f32>)> {
+    pub fn into_values(self) -> impl Iterator<Item = (ParamId, Block<f32>)> {
         self.values.into_iter()
     }
 }

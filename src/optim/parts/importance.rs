@@ -15,6 +15,7 @@ use crate::{
     direction::{Direction, DirectionSet, Displacement, Moves, ParamId, ParamTable},
     kernels::Context,
     optim::{BatchId, GradientSink, Oracle, OracleError},
+    tensor::Block,
 };
 
 /// Scores of parameters.
@@ -40,7 +41,7 @@ pub fn importance(
     batch: BatchId,
     wrt: &[ParamId],
     lr: f64,
-    first: impl Fn(Vec<f32>) -> Direction,
+    first: impl Fn(Block<f32>) -> Direction,
 ) -> Result<Probed, OracleError> {
     let (losses, gradient) = Gradient::of(oracle, batch, &[(1.0, Displacement::default())], wrt)?;
     let loss = losses[0];
@@ -66,7 +67,7 @@ struct Scores<'s> {
 }
 
 impl GradientSink for Scores<'_> {
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) -> Option<Displacement> {
         let param = &self.params[id];
         let moves = Moves::of(std::slice::from_ref(self.step), id, param);
         let add = moves.update(&self.cx);

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     direction::{Direction, ParamId},
     optim::{BatchId, Clock, OperatorCost, Oracle, OracleError, Share, StateVisitor, options::options},
+    tensor::Block,
 };
 
 options! {
@@ -66,7 +67,7 @@ impl Partition {
         oracle: &mut dyn Oracle,
         (batch, clock, lr): (BatchId, Clock, f64),
         selection: &Selection,
-        first: impl Fn(Vec<f32>) -> Direction,
+        first: impl Fn(Block<f32>) -> Direction,
     ) -> Result<Outcome, OracleError> {
         let Selection { budget, backward_budget, budget_floor, reselect_every } = *selection;
         let is_old = reselect_every > 0 && clock.step + 1 >= self.since.saturating_add(reselect_every);

@@ -1,7 +1,7 @@
 //! Toy worlds keep what they say of themselves.
 
 use super::*;
-use crate::direction::Direction;
+use crate::{direction::Direction, tensor::Block};
 
 #[test]
 fn the_facts_of_the_quadratic_worlds_hold_for_every_batch() {
@@ -56,8 +56,8 @@ fn examples_sum_to_the_total_and_slopes_are_the_limit_of_differences() {
 struct Taken(Vec<(ParamId, Vec<f32>)>);
 
 impl GradientSink for Taken {
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
-        self.0.push((id, gradient));
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) -> Option<Displacement> {
+        self.0.push((id, gradient.to_vec()));
         None
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         parts::{per_example, spsa},
     },
     task::Objective,
+    tensor::Block,
     testing::{
         assert_same_bits,
         examples::{checkpoints, examples},
@@ -148,9 +149,9 @@ struct Descent {
 }
 
 impl GradientSink for Descent {
-    fn take(&mut self, id: ParamId, gradient: Vec<f32>) -> Option<Displacement> {
-        let z = Direction::Explicit(gradient.clone().into());
-        self.taken.push((id, gradient));
+    fn take(&mut self, id: ParamId, gradient: Block<f32>) -> Option<Displacement> {
+        let z = Direction::Explicit(gradient[..].into());
+        self.taken.push((id, gradient.to_vec()));
         (self.rate > 0.0).then(|| Displacement::along(&Arc::new(DirectionSet::new([(id, z)])), -self.rate))
     }
 }

@@ -4,6 +4,7 @@ use crate::{
         BatchId, Clock, CommitReport, GradientSink, Losses, OptimError, Optimizer, Oracle, OracleError, Pool, Space,
         StepReport, find,
     },
+    tensor::Block,
     testing::{
         assert_same_bits,
         worlds::{self, Dual, Facts, World},
@@ -180,7 +181,7 @@ struct Broken {
 struct Breaks<'s>(&'s mut dyn GradientSink, Option<ParamId>);
 
 impl GradientSink for Breaks<'_> {
-    fn take(&mut self, id: ParamId, mut gradient: Vec<f32>) -> Option<Displacement> {
+    fn take(&mut self, id: ParamId, mut gradient: Block<f32>) -> Option<Displacement> {
         if self.1 == Some(id) {
             gradient[1] = f32::NAN;
         }
