@@ -71,7 +71,7 @@ impl CommitReport {
 #[non_exhaustive]
 pub enum OracleError {
     /// The objective has no derivative, for example an accuracy.
-    #[error("this objective has no exact slopes; choose an estimator of two-sided or one-sided differences")]
+    #[error("this objective has no exact slopes; choose the objective \"loss\", or differences of losses")]
     NoSlopes,
     /// The objective has no gradient, for example an accuracy.
     #[error("this objective has no gradients; choose the objective \"loss\", or an optimizer that needs losses only")]

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hint::black_box,
     marker::PhantomData,
     ops::{Deref, DerefMut},
     sync::Arc,
@@ -26,6 +27,8 @@ struct Line([u32; 16]);
 
 /// Bytes of a huge page on x86-64, and on `AArch64` with pages of 4 KiB.
 const HUGE_PAGE: usize = 2 << 20;
+/// The smallest page of either.
+const PAGE: usize = 4 << 10;
 
 enum Memory {
     Lines(Vec<Line>),
@@ -33,10 +36,32 @@ enum Memory {
 }
 
 impl Memory {
-    /// At least so many zeros.
+    /// At least so many zeros, each page of them written to.
+    ///
+    /// Memory that is read before it is written has the one page of zeros that the system keeps, and to write there is a
+    /// second fault, which interrupts every other CPU that runs a thread of ours: a step of `AdamW`, whose gradients begin as
+    /// sums that are read, spent half of its time on that.
     fn zeroed(bytes: usize) -> Memory {
         let pages = if bytes < HUGE_PAGE { None } else { huge_pages(bytes) };
-        pages.map_or_else(|| Memory::Lines(vec![bytemuck::Zeroable::zeroed(); bytes.div_ceil(64)]), Memory::Pages)
+        let mut memory =
+            pages.map_or_else(|| Memory::Lines(vec![bytemuck::Zeroable::zeroed(); bytes.div_ceil(64)]), Memory::Pages);
+        // To the compiler a zero written over fresh zeros is nothing.
+        black_box(memory.bytes_mut())[..bytes].iter_mut().step_by(PAGE).for_each(|byte| *byte = 0);
+        memory
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Memory::Lines(lines) => bytemuck::cast_slice(lines),
+            Memory::Pages(map) => map,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Memory::Lines(lines) => bytemuck::cast_slice_mut(lines),
+            Memory::Pages(map) => map,
+        }
     }
 }
 
@@ -68,7 +93,7 @@ impl AlignedBuffer {
 
     /// Bytes held.
     pub fn capacity_bytes(&self) -> usize {
-        self.bytes().len()
+        self.memory.bytes().len()
     }
 
     /// The first `len` elements.
@@ -76,7 +101,7 @@ impl AlignedBuffer {
     /// # Panics
     /// If fewer were ensured.
     pub fn slice<T: Element>(&self, len: usize) -> &[T] {
-        bytemuck::cast_slice(&self.bytes()[..len * size_of::<T>()])
+        bytemuck::cast_slice(&self.memory.bytes()[..len * size_of::<T>()])
     }
 
     /// The first `len` elements, writable.
@@ -84,18 +109,7 @@ impl AlignedBuffer {
     /// # Panics
     /// If fewer were ensured.
     pub fn slice_mut<T: Element>(&mut self, len: usize) -> &mut [T] {
-        let bytes = match &mut self.memory {
-            Memory::Lines(lines) => bytemuck::cast_slice_mut(lines),
-            Memory::Pages(map) => &mut map[..],
-        };
-        bytemuck::cast_slice_mut(&mut bytes[..len * size_of::<T>()])
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match &self.memory {
-            Memory::Lines(lines) => bytemuck::cast_slice(lines),
-            Memory::Pages(map) => map,
-        }
+        bytemuck::cast_slice_mut(&mut self.memory.bytes_mut()[..len * size_of::<T>()])
     }
 }
 
