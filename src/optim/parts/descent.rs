@@ -62,12 +62,6 @@ impl Rule {
     }
 }
 
-/// A gradient as the displacement that running means take in.
-fn estimate(id: ParamId, gradient: Block<f32>) -> Displacement {
-    let set = DirectionSet::new([(id, Direction::Explicit(gradient.into()))]);
-    Displacement::along(&Arc::new(set), 1.0)
-}
-
 /// `m ← βm + g`, and `m` or, looking ahead as Nesterov does, `g + βm`. The default is the gradient itself.
 #[derive(Debug)]
 pub struct Momentum {
@@ -148,8 +142,11 @@ impl Descent for Adamw {
         self.moments.begin();
     }
 
-    fn direction(&mut self, cx: &Context, of: (ParamId, &Param), gradient: Block<f32>) -> Direction {
-        self.moments.take(cx, of, &estimate(of.0, gradient), self.betas)
+    fn direction(&mut self, _: &Context, (_, param): (ParamId, &Param), gradient: Block<f32>) -> Direction {
+        let add = |row: usize, out: &mut [f32]| {
+            out.iter_mut().zip(&gradient[row * param.cols()..]).for_each(|(out, g)| *out += g);
+        };
+        self.moments.take(param, add, self.betas)
     }
 
     fn visit(&mut self, visitor: &mut dyn StateVisitor) {

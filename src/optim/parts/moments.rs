@@ -1,8 +1,8 @@
 //! Running means of gradient estimates: a value or two for each weight, and the only optimizer state of that size.
 //!
 //! *What it is.* [`Mean`] is the momentum of `torch.optim.SGD`; [`Moments`] are the two means of Adam (Kingma and Ba, 2014,
-//! arXiv:1412.6980). Both take an estimate as the displacement `Σ aᵢ·zᵢ` and never form it as a whole: its rows are made
-//! where they are added.
+//! arXiv:1412.6980). Both take an estimate as the displacement `Σ aᵢ·zᵢ`, or a parameter's as whatever adds its rows, and
+//! never form it as a whole: its rows are made where they are added.
 //!
 //! *What must stay true.* The same operations in the same order for every weight, none of them fused but those of the
 //! displacement, so that bits do not depend on the instruction set. Values are what a snapshot keeps.
@@ -99,7 +99,11 @@ impl Moments {
         betas: Betas,
     ) -> Arc<DirectionSet> {
         self.begin();
-        let mut quotient = |&id| (id, self.take(space.context(), (id, &space.params()[id]), estimate, betas));
+        let mut quotient = |&id| {
+            let param = &space.params()[id];
+            let moves = Moves::of(std::slice::from_ref(estimate), id, param);
+            (id, self.take(param, moves.update(space.context()), betas))
+        };
         Arc::new(DirectionSet::new(ids.iter().map(&mut quotient)))
     }
 
@@ -108,20 +112,13 @@ impl Moments {
         self.steps += 1;
     }
 
-    /// Takes the estimate of one parameter in, and answers its `m̂ / (√v̂ + ε)`.
-    pub fn take(
-        &mut self,
-        cx: &Context,
-        (id, param): (ParamId, &Param),
-        estimate: &Displacement,
-        betas: Betas,
-    ) -> Direction {
+    /// Takes the estimate of one parameter in, and answers its `m̂ / (√v̂ + ε)`. `add` adds the estimate's rows, from the one of
+    /// a number on, to as many that it is given.
+    pub fn take(&mut self, param: &Param, add: impl Fn(usize, &mut [f32]) + Sync, betas: Betas) -> Direction {
         let [keep_mean, keep_square] = [betas.mean, betas.square].map(|beta| beta as f32);
         let [take_mean, take_square] = [betas.mean, betas.square].map(|beta| (1.0 - beta) as f32);
         let [mean_sum, square_sum] = [betas.mean, betas.square].map(|beta| 1.0 - power(beta, self.steps));
         let (name, cols, elements) = (param.name(), param.cols(), param.elements());
-        let moves = Moves::of(std::slice::from_ref(estimate), id, param);
-        let add = moves.update(cx);
         let means = values(&mut self.mean, name, elements).par_chunks_mut(PANEL_ROWS * cols);
         let squares = values(&mut self.square, name, elements).par_chunks_mut(PANEL_ROWS * cols);
         let rows_of_zeros = || vec![0.0; PANEL_ROWS * cols];
