@@ -2,7 +2,8 @@
 //! tokens and threads.
 //!
 //! `ZOFO_PYTHON=python3 ZOFO_SMOLLM2=DIR ZOFO_SST2=train.jsonl cargo bench --bench pytorch`, with a Python that has
-//! `torch` and `transformers` and an f32 checkpoint; without them it says so. `RAYON_NUM_THREADS` sets the threads of both.
+//! `torch` and `transformers` and an f32 checkpoint; without them it says so. `RAYON_NUM_THREADS` sets the threads of both; `mezo`
+//! or `adamw` after `--` picks the jobs of one.
 //!
 //! The two take turns, step by step, with a pause before each so that threads of the other have stopped waiting; what is
 //! quoted is the median of the ratios of one turn. The jobs: (a) the mean loss of every token of 16 × 64 tokens; (b) that
@@ -129,8 +130,47 @@ fn texts(model: &Model) -> Minimised {
     examples.minimising(Criterion::Loss).expect("a loss")
 }
 
+/// (a), (b) and (c).
+fn mezo(torch: &mut Torch, mut tuned: Tuned, sentences: &Sentences) {
+    let vocabulary = tuned.model().spec().vocab_size as u32;
+    let batch = shape::batch(vocabulary);
+    for (name, first) in [("(a) every token", 1), ("(b) the last two tokens", LENGTH - 2)] {
+        let label = |at: usize| batch.ids()[at];
+        let labels: Vec<_> = (0..batch.tokens()).map(|at| Some(label(at)).filter(|_| at % LENGTH >= first)).collect();
+        let labelled = Labelled::of(tuned.model().spec(), &batch, &labels).expect("labels");
+        let job = fixed(vocabulary, first);
+        let mut ours = |seed| {
+            step(&mut tuned, seed, |model, cx, lanes| {
+                let sums = losses(model, cx, &batch, &labelled, lanes).expect("losses");
+                sums.iter().map(|sums| sums.total / labelled.count() as f64).collect()
+            })
+        };
+        // The first turn warms caches and makes private copies.
+        let turns: Vec<_> = (0..=TURNS as u64).map(|seed| turn(torch, &job, || ours(seed))).collect();
+        report(name, &turns[1..]);
+    }
+
+    let numbers: Vec<usize> = (0..BATCHES * BATCH_SIZE).collect();
+    let turns: Vec<_> = numbers
+        .chunks(BATCH_SIZE)
+        .zip(sentences.encoded.chunks(BATCH_SIZE))
+        .enumerate()
+        .map(|(seed, (numbers, encoded))| {
+            let ours = || {
+                step(&mut tuned, seed as u64, |model, cx, lanes| {
+                    let losses = sentences.examples.losses(model, cx, (0, numbers), lanes).expect("losses");
+                    losses.iter().map(|lane| lane.iter().sum::<f64>() / numbers.len() as f64).collect()
+                })
+            };
+            turn(torch, &candidates(encoded), ours)
+        })
+        .collect();
+    report("(c) SST-2, two candidates", &turns);
+}
+
 /// (d) and (e): one step at a time of the optimizer that a run file names. So small a rate leaves the loss as it is.
-fn adamw(torch: &mut Torch, mut tuned: Tuned, job: &str) {
+fn adamw(torch: &mut Torch, mut tuned: Tuned, _: &Sentences) {
+    let job = fixed(tuned.model().spec().vocab_size as u32, 1);
     for (name, options) in [("(d) `AdamW`", ""), ("(e) `AdamW`, in place", "in_place = true\n")] {
         tuned.return_to_base().expect("the checkpoint");
         let texts = texts(tuned.model());
@@ -143,7 +183,7 @@ fn adamw(torch: &mut Torch, mut tuned: Tuned, job: &str) {
             let loss = optimizer.step(&mut oracle, clock).expect("a step").loss;
             Step { seconds: begin.elapsed().as_secs_f64(), loss }
         };
-        let turns: Vec<_> = (0..=TURNS as u64).map(|number| turn(torch, job, || step(number))).collect();
+        let turns: Vec<_> = (0..=TURNS as u64).map(|number| turn(torch, &job, || step(number))).collect();
         report(name, &turns[1..]);
         tuned = oracle.into_tuned();
     }
@@ -170,53 +210,21 @@ fn main() {
         println!("Set ZOFO_PYTHON, ZOFO_SMOLLM2 and ZOFO_SST2: see benches/pytorch.rs.");
         return;
     };
-    let isa = Isa::active().expect("ZOFO_ISA names an instruction set of this CPU");
-    let model = Model::open(&checkpoint).expect("a checkpoint");
-    let sentences = sentences(&checkpoint, &data, &model);
-    let trainable: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
-    let mut tuned = Tuned::new(model, Context::new(isa), trainable);
-    let mut torch = Torch::start(&python, &checkpoint, "mezo");
-    println!("{isa}, {} threads, torch {}\n", rayon::current_num_threads(), torch.version);
-    println!("| job | turns | zofo | PyTorch | zofo / PyTorch | of the sums |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
-
-    let vocabulary = tuned.model().spec().vocab_size as u32;
-    let batch = shape::batch(vocabulary);
-    for (name, first) in [("(a) every token", 1), ("(b) the last two tokens", LENGTH - 2)] {
-        let label = |at: usize| batch.ids()[at];
-        let labels: Vec<_> = (0..batch.tokens()).map(|at| Some(label(at)).filter(|_| at % LENGTH >= first)).collect();
-        let labelled = Labelled::of(tuned.model().spec(), &batch, &labels).expect("labels");
-        let job = fixed(vocabulary, first);
-        let mut ours = |seed| {
-            step(&mut tuned, seed, |model, cx, lanes| {
-                let sums = losses(model, cx, &batch, &labelled, lanes).expect("losses");
-                sums.iter().map(|sums| sums.total / labelled.count() as f64).collect()
-            })
-        };
-        // The first turn warms caches and makes private copies.
-        let turns: Vec<_> = (0..=TURNS as u64).map(|seed| turn(&mut torch, &job, || ours(seed))).collect();
-        report(name, &turns[1..]);
+    let wanted = env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    for (name, jobs) in [("mezo", mezo as fn(&mut Torch, Tuned, &Sentences)), ("adamw", adamw)] {
+        if wanted.as_ref().is_some_and(|wanted| wanted != name) {
+            continue;
+        }
+        let isa = Isa::active().expect("ZOFO_ISA names an instruction set of this CPU");
+        let model = Model::open(&checkpoint).expect("a checkpoint");
+        let sentences = sentences(&checkpoint, &data, &model);
+        let trainable: Vec<_> = model.store().params().iter().map(|(id, _)| id).collect();
+        let tuned = Tuned::new(model, Context::new(isa), trainable);
+        let mut torch = Torch::start(&python, &checkpoint, name);
+        println!("{isa}, {} threads, torch {}\n", rayon::current_num_threads(), torch.version);
+        println!("| job | turns | zofo | PyTorch | zofo / PyTorch | of the sums |");
+        println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+        jobs(&mut torch, tuned, &sentences);
+        println!("\nPeak of the other process: {} MB.\n", torch.peak() >> 20);
     }
-
-    let numbers: Vec<usize> = (0..BATCHES * BATCH_SIZE).collect();
-    let turns: Vec<_> = numbers
-        .chunks(BATCH_SIZE)
-        .zip(sentences.encoded.chunks(BATCH_SIZE))
-        .enumerate()
-        .map(|(seed, (numbers, encoded))| {
-            let ours = || {
-                step(&mut tuned, seed as u64, |model, cx, lanes| {
-                    let losses = sentences.examples.losses(model, cx, (0, numbers), lanes).expect("losses");
-                    losses.iter().map(|lane| lane.iter().sum::<f64>() / numbers.len() as f64).collect()
-                })
-            };
-            turn(&mut torch, &candidates(encoded), ours)
-        })
-        .collect();
-    report("(c) SST-2, two candidates", &turns);
-    let mezo = torch.peak();
-    drop(torch);
-    let mut torch = Torch::start(&python, &checkpoint, "adamw");
-    adamw(&mut torch, tuned, &fixed(vocabulary, 1));
-    println!("\nPeak of the other process: {} MB by MeZO, {} MB by AdamW.", mezo >> 20, torch.peak() >> 20);
 }
