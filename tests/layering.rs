@@ -25,7 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("optim", &["direction", "linalg", "kernels", "noise", "tensor"]),
     ("model", &["weights", "direction", "kernels", "tensor"]),
     ("task", &["text", "noise"]),
-    ("journal", &["optim", "direction"]),
+    ("journal", &["optim", "direction", "tensor"]),
     ("objective", &["model", "task", "direction", "noise", "kernels", "tensor"]),
     ("train", EVERYTHING_BELOW),
     ("compare", EVERYTHING_BELOW),
