@@ -135,6 +135,23 @@ pub struct Point {
 }
 
 impl Ended {
+    /// What became of `cell`, whose candidate says `options`, in so many seconds.
+    pub(super) fn of(cell: &Cell, options: &toml::Table, outcome: Outcome, wall_seconds: f64) -> Ended {
+        Ended {
+            cell: cell.name(),
+            method: cell.method.clone(),
+            stage: cell.stage,
+            candidate: cell.candidate.0,
+            options: options.clone(),
+            seed: cell.config.seed,
+            budget: cell.budget,
+            planned_steps: cell.config.train.steps,
+            wall_seconds,
+            run_file: cell.config.to_toml(),
+            outcome,
+        }
+    }
+
     /// What was measured, if it finished.
     pub fn measured(&self) -> Option<&Measured> {
         match &self.outcome {

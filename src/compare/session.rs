@@ -132,19 +132,7 @@ impl<'s> Session<'s> {
 
     fn ended(&self, cell: &Cell, outcome: Outcome, seconds: f64) -> Ended {
         let method = self.methods.iter().find(|method| method.label == cell.method).expect("the plan's own");
-        Ended {
-            cell: cell.name(),
-            method: cell.method.clone(),
-            stage: cell.stage,
-            candidate: cell.candidate.0,
-            options: method.candidates[cell.candidate.0].clone(),
-            seed: cell.config.seed,
-            budget: cell.budget,
-            planned_steps: cell.config.train.steps,
-            wall_seconds: seconds,
-            run_file: cell.config.to_toml(),
-            outcome,
-        }
+        Ended::of(cell, &method.candidates[cell.candidate.0], outcome, seconds)
     }
 }
 

@@ -52,19 +52,8 @@ fn ended(cell: &Cell, pace: f64, value: Option<f64>) -> Ended {
             curve: vec![Point { step: steps, seconds: 1.0, forwards: 1, value, loss: 1.0 }],
         })),
     };
-    Ended {
-        cell: cell.name(),
-        method: cell.method.clone(),
-        stage: cell.stage,
-        candidate: cell.candidate.0,
-        options: toml::Table::new(),
-        seed: cell.config.seed,
-        budget: cell.budget,
-        planned_steps: steps,
-        wall_seconds: 2.0 * cell.budget.map_or(0, Budget::amount) as f64,
-        run_file: cell.config.to_toml(),
-        outcome,
-    }
+    let seconds = 2.0 * cell.budget.map_or(0, Budget::amount) as f64;
+    Ended::of(cell, &toml::Table::new(), outcome, seconds)
 }
 
 /// All cells of a comparison in their order, where `outcome` says what each comes to.

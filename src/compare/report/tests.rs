@@ -95,19 +95,7 @@ fn over() -> (RunFile, Vec<Method>, Ledger) {
             }
             None => Outcome::Failed { exit: None, message: "the process was ended: <signal: 9>".to_owned() },
         };
-        ledger.add(Ended {
-            cell: cell.name(),
-            method: cell.method.clone(),
-            stage: cell.stage,
-            candidate: cell.candidate.0,
-            options: toml::Table::new(),
-            seed: cell.config.seed,
-            budget: cell.budget,
-            planned_steps: cell.config.train.steps,
-            wall_seconds: 1.0,
-            run_file: cell.config.to_toml(),
-            outcome,
-        });
+        ledger.add(Ended::of(&cell, &toml::Table::new(), outcome, 1.0));
     }
     (file, methods, ledger)
 }
