@@ -5,13 +5,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use zofo::{
-    direction::{Direction, DirectionSet, Displacement, ParamId, materialize},
-    kernels::{
-        Context,
-        cross_entropy::{Sums, Vocabulary},
-    },
-    model::{AdapterProblem, Batch, Gradients, Head, Kept, Model, ModelError, Summand},
-    noise::{Law, NoiseKey, Role},
+    direction::{DirectionSet, Displacement, ParamId, materialize},
+    kernels::{Context, cross_entropy::Sums},
+    model::{AdapterProblem, Batch, Gradients, Kept, Model, ModelError, Summand},
+    noise::{NoiseKey, Role},
     objective::{Labelled, gradients, losses, slopes},
     simd::Isa,
     tensor::Block,
@@ -24,6 +21,7 @@ use zofo::{
             golden::{Golden, NAMES, Sequence, Weights, directory},
             loss,
         },
+        sequences::{labelled, largest, logits, noise},
     },
     weights::BottleneckSizes,
 };
@@ -56,10 +54,7 @@ impl Case {
 
     /// Some of its sequences as a batch, and their labels.
     fn batch(&self, sequences: &[Sequence]) -> (Batch, Labelled) {
-        let batch = Batch::new(sequences.iter().map(|sequence| &sequence.tokens));
-        let labels = sequences.iter().flat_map(|sequence| &sequence.labels).map(|&raw| u32::try_from(raw).ok());
-        let labelled = Labelled::of(self.model.spec(), &batch, &labels.collect::<Vec<_>>()).expect("labels");
-        (batch, labelled)
+        labelled(self.model.spec(), sequences)
     }
 
     /// The parameters of the adapters.
@@ -83,12 +78,7 @@ impl Case {
     }
 
     fn loss(&self, logits: &Vec<Vec<f64>>, sequence: &Sequence) -> f64 {
-        let losses = match self.model.spec().head {
-            Head::CausalLm { .. } => loss::next_tokens(logits, &sequence.labels),
-            Head::MaskedLm { .. } => loss::masked_tokens(logits, &sequence.labels),
-            _ => vec![loss::cross_entropy(&logits[0], sequence.labels[0] as usize)],
-        };
-        losses.iter().sum()
+        loss::of_head(&self.model.spec().head, logits, &sequence.labels).iter().sum()
     }
 
     fn slopes(&self, cx: &Context, along: &[Arc<DirectionSet>]) -> (Sums, Vec<Sums>) {
@@ -115,31 +105,10 @@ impl Case {
     }
 }
 
-fn logits(model: &Model, cx: &Context, batch: &Batch, lanes: &[Displacement]) -> Vec<Vec<f32>> {
-    let rows: Vec<usize> = match model.spec().head {
-        Head::Classifier { .. } => batch.sequences().iter().map(|rows| rows.start).collect(),
-        _ => (0..batch.tokens()).collect(),
-    };
-    let hidden = model.forward(cx, batch, lanes, None, None).expect("a forward pass");
-    let vocabulary = Vocabulary::Full(model.spec().outputs());
-    let logits = model.logits(cx, &hidden, lanes, &rows, vocabulary).expect("a head");
-    (0..lanes.len()).map(|lane| (0..rows.len()).flat_map(|row| logits.lane(lane).row(row).to_vec()).collect()).collect()
-}
-
-/// A direction by noise of some parameters.
-fn noise(params: impl IntoIterator<Item = ParamId>, probe: u32) -> Arc<DirectionSet> {
-    let z = Direction::Dense { key: NoiseKey::new(7, 1, Role::Dense, probe), law: Law::Gaussian };
-    Arc::new(DirectionSet::new(params.into_iter().map(|id| (id, z.clone()))))
-}
-
 /// How far a logit may be, in roundings of the largest: a plain model errs by up to 32
 /// (`testing/reference/tests.rs`: 25 operations of √32 roundings). A bottleneck is four products, whose matrices are two
 /// products each, two biases and a sum, and at most six stand in two blocks: √(25 + 6 · 15) · √32 = 61.
 const LOGIT: f64 = 61.0 / (1 << 24) as f64;
-
-fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().fold(0.0, |largest, value: f64| largest.max(value.abs()))
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use zofo::{
     direction::{Direction, DirectionSet, Displacement, ParamId, materialize},
     kernels::{Context, Profile, activation::Activation, cross_entropy::Sums},
-    model::{Batch, Gradients, Head, Kept, Model, Summand},
-    noise::{Law, NoiseKey, Role},
+    model::{Batch, Gradients, Kept, Model, Summand},
+    noise::{NoiseKey, Role},
     objective::{Labelled, gradients, losses, slopes},
     simd::Isa,
     tensor::Block,
@@ -20,6 +20,7 @@ use zofo::{
             golden::{Golden, NAMES, Sequence, Weights, directory},
             loss,
         },
+        sequences::{labelled, largest, noise},
     },
 };
 
@@ -62,10 +63,7 @@ impl Case {
 
     /// Some of its sequences as a batch, and their labels.
     fn batch(&self, sequences: &[Sequence]) -> (Batch, Labelled) {
-        let batch = Batch::new(sequences.iter().map(|sequence| &sequence.tokens));
-        let labels = sequences.iter().flat_map(|sequence| &sequence.labels).map(|&raw| u32::try_from(raw).ok());
-        let labelled = Labelled::of(self.model.spec(), &batch, &labels.collect::<Vec<_>>()).expect("labels");
-        (batch, labelled)
+        labelled(self.model.spec(), sequences)
     }
 
     /// The gradients of the mean loss at each of `at`, weighed, of the sequences in batches of so many; and the losses.
@@ -101,8 +99,7 @@ impl Case {
 
     /// A direction of every parameter by noise.
     fn noise(&self, probe: u32) -> Arc<DirectionSet> {
-        let z = Direction::Dense { key: NoiseKey::new(7, 1, Role::Dense, probe), law: Law::Gaussian };
-        Arc::new(DirectionSet::new(self.params().into_iter().map(|id| (id, z.clone()))))
+        noise(self.params(), probe)
     }
 
     /// A direction of every parameter by thin factors.
@@ -139,10 +136,6 @@ const WHOLE: (Kept, usize) = (Kept::All, usize::MAX);
 
 fn at_theta() -> [(f64, Displacement); 1] {
     [(1.0, Displacement::default())]
-}
-
-fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().fold(0.0, |largest, x| largest.max(x.abs()))
 }
 
 fn length(values: &[f32]) -> f64 {
@@ -367,12 +360,7 @@ fn beside(case: &Case, weights: &Weights, moved: &str, z: &[f64], t: f64) -> (f6
     for sequence in &case.sequences {
         let output = reference::forward(&weights.spec, &source, &sequence.tokens);
         let logits = output.logits.expect("a head");
-        losses.extend(match weights.spec.head {
-            Head::CausalLm { .. } => loss::next_tokens(&logits, &sequence.labels),
-            Head::MaskedLm { .. } => loss::masked_tokens(&logits, &sequence.labels),
-            Head::Classifier { .. } => vec![loss::cross_entropy(&logits[0], sequence.labels[0] as usize)],
-            Head::None => panic!("no losses without a head"),
-        });
+        losses.extend(loss::of_head(&weights.spec.head, &logits, &sequence.labels));
         signs.extend(output.units.into_iter().flatten().flatten().map(|unit| unit > 0.0));
     }
     (loss::mean(&losses), signs)

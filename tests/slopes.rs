@@ -6,7 +6,6 @@ use zofo::{
     direction::{Direction, DirectionSet, Displacement, materialize},
     kernels::{Context, cross_entropy::Sums},
     model::{ArchSpec, Batch, Head, Model, Slopes},
-    noise::{Law, NoiseKey, Role},
     objective::{Labelled, Learnt, OptionBatch, Options, WordBatch, Words, losses, slopes},
     simd::Isa,
     testing::{
@@ -16,6 +15,7 @@ use zofo::{
             golden::{Golden, NAMES, Sequence, Weights, directory},
             loss,
         },
+        sequences::{labelled, noise},
     },
 };
 
@@ -44,13 +44,11 @@ impl Case {
     }
 
     fn batch(&self) -> Batch {
-        Batch::new(self.sequences.iter().map(|sequence| &sequence.tokens))
+        labelled(self.spec(), &self.sequences).0
     }
 
     fn labelled(&self) -> Labelled {
-        let labels: Vec<_> =
-            self.sequences.iter().flat_map(|sequence| &sequence.labels).map(|&raw| u32::try_from(raw).ok()).collect();
-        Labelled::of(self.spec(), &self.batch(), &labels).expect("labels")
+        labelled(self.spec(), &self.sequences).1
     }
 
     fn slopes(&self, cx: &Context, along: &[Arc<DirectionSet>]) -> Slopes<Sums> {
@@ -59,8 +57,7 @@ impl Case {
 
     /// A direction of every parameter by noise.
     fn noise(&self, probe: u32) -> Arc<DirectionSet> {
-        let z = Direction::Dense { key: NoiseKey::new(7, 1, Role::Dense, probe), law: Law::Gaussian };
-        Arc::new(DirectionSet::new(self.model.store().params().iter().map(|(id, _)| (id, z.clone()))))
+        noise(self.model.store().params().iter().map(|(id, _)| id), probe)
     }
 
     /// A direction of every parameter by thin factors.
@@ -126,13 +123,7 @@ impl Case {
     /// The losses of a sequence that the reference computed.
     fn losses_of(&self, sequence: &Sequence, output: &Output) -> f64 {
         let logits = output.logits.as_ref().expect("a head");
-        let losses = match self.spec().head {
-            Head::CausalLm { .. } => loss::next_tokens(logits, &sequence.labels),
-            Head::MaskedLm { .. } => loss::masked_tokens(logits, &sequence.labels),
-            Head::Classifier { .. } => vec![loss::cross_entropy(&logits[0], sequence.labels[0] as usize)],
-            Head::None => panic!("no losses without a head"),
-        };
-        losses.iter().sum()
+        loss::of_head(&self.spec().head, logits, &sequence.labels).iter().sum()
     }
 }
 

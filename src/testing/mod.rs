@@ -17,6 +17,7 @@ pub mod origin;
 pub mod record;
 pub mod reference;
 pub mod roofline;
+pub mod sequences;
 pub mod simd_operations;
 #[cfg(test)]
 mod strategies;

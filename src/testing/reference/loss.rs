@@ -1,6 +1,7 @@
 //! Losses as `transformers` computes them: cross-entropies of the labelled positions, to be averaged over all of them.
 
 use super::Rows;
+use crate::model::Head;
 
 /// The label of a position without a loss.
 pub const IGNORED: i64 = -100;
@@ -27,6 +28,19 @@ pub fn cross_entropy(logits: &[f64], label: usize) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
     total.ln() + largest - logits[label]
+}
+
+/// The losses of a sequence by the head of its model: of tokens, of masked tokens, or of the one class.
+///
+/// # Panics
+/// If there is no head.
+pub fn of_head(head: &Head, logits: &Rows, labels: &[i64]) -> Vec<f64> {
+    match head {
+        Head::CausalLm { .. } => next_tokens(logits, labels),
+        Head::MaskedLm { .. } => masked_tokens(logits, labels),
+        Head::Classifier { .. } => vec![cross_entropy(&logits[0], labels[0] as usize)],
+        Head::None => panic!("no losses without a head"),
+    }
 }
 
 /// The mean of the losses of a batch.

@@ -35,12 +35,7 @@ fn evaluate(weights: &Weights, spec: &ArchSpec, tokens: &[u32]) -> Output {
 
 fn losses(head: &Head, output: &Output, labels: &[i64]) -> Vec<f64> {
     let logits = output.logits.as_ref().expect("a head");
-    match head {
-        Head::CausalLm { .. } => loss::next_tokens(logits, labels),
-        Head::MaskedLm { .. } => loss::masked_tokens(logits, labels),
-        Head::Classifier { .. } => vec![loss::cross_entropy(&logits[0], labels[0] as usize)],
-        Head::None => panic!("no losses without a head"),
-    }
+    loss::of_head(head, logits, labels)
 }
 
 fn assert_close(found: &Rows, recorded: &[&[f64]], tolerance: f64, what: &str) {
