@@ -34,7 +34,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Clock, Entry, OptimError, Optimizer, Oracle, Positive, Share, Space, StateVisitor, StepReport,
+    Clock, Entry, OptimError, Optimizer, Oracle, Positive, Share, Space, StateVisitor, StepReport, Tunes,
     options::{choice, options},
     parts::{
         descent::Named,
@@ -120,6 +120,10 @@ impl Optimizer for AdaLezo {
             self.reward(oracle.space(), &layers, &n, &report.projected_grads);
         }
         Ok(report)
+    }
+
+    fn tunes(&self) -> Tunes {
+        self.inner.tunes()
     }
 
     fn visit_state(&mut self, visitor: &mut dyn StateVisitor) {

@@ -112,8 +112,8 @@ impl Moments {
         self.steps += 1;
     }
 
-    /// Takes the estimate of one parameter in, and answers its `m̂ / (√v̂ + ε)`. `add` adds the estimate's rows, from the one of
-    /// a number on, to as many that it is given.
+    /// Takes the estimate of one parameter in, and answers its `m̂ / (√v̂ + ε)`. `add` adds the estimate's rows, from that of a
+    /// number on, to those that it is given.
     pub fn take(&mut self, param: &Param, add: impl Fn(usize, &mut [f32]) + Sync, betas: Betas) -> Direction {
         let [keep_mean, keep_square] = [betas.mean, betas.square].map(|beta| beta as f32);
         let [take_mean, take_square] = [betas.mean, betas.square].map(|beta| (1.0 - beta) as f32);

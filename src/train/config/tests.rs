@@ -220,6 +220,7 @@ fn an_optimizer_says_what_it_tunes_unless_the_run_does() {
     assert_eq!(tune(&["optimizer.name=mezo"]), TuneConfig::Full);
     assert_eq!(tune(&["optimizer.name=adazeta"]), trains(5));
     assert_eq!(tune(&["optimizer.name=adazeta", "tune.rank=2"]), trains(2));
+    assert_eq!(tune(&["optimizer.name=adalezo", "optimizer.inner=adazeta"]), trains(5));
     assert_eq!(tune(&["optimizer.name=adazeta", "tune.scope=full"]), TuneConfig::Full);
     // What cannot be is refused where the optimizer is made.
     assert_eq!(tune(&["optimizer.name=adazeta", "optimizer.lr=-1"]), TuneConfig::Full);
