@@ -127,8 +127,8 @@ impl Budget {
 pub struct Priced {
     /// Of each operator, passed through and gone into.
     pub units: Vec<(u64, u64)>,
-    /// What may be spent.
-    pub budget: u64,
+    /// What may be spent; none, where the budget is a share of 0, which buys not even what costs nothing.
+    pub budget: Option<u64>,
 }
 
 impl Priced {
@@ -144,7 +144,7 @@ impl Priced {
             operators.iter().map(|operator| (in_units(operator.cost.through), in_units(operator.cost.into))).collect();
         let total: u64 = units.iter().map(|(through, into)| through + into).sum();
         let share = budget.share(forward as f64, backward.max(1) as f64);
-        Priced { units, budget: (share * total as f64) as u64 }
+        Priced { units, budget: (share > 0.0).then_some((share * total as f64) as u64) }
     }
 
     /// Whether the budget pays for each operator's parameter alone.
@@ -152,18 +152,16 @@ impl Priced {
         let mut passage = 0;
         let reach = |&(through, into): &(u64, u64)| {
             passage += through;
-            self.budget > 0 && passage + into <= self.budget
+            self.budget.is_some_and(|budget| passage + into <= budget)
         };
         self.units.iter().map(reach).collect()
     }
 
-    /// The selection for these worths, one an operator. A budget of nothing buys not even what costs nothing.
+    /// The selection for these worths, one an operator.
     pub fn select(&self, worths: impl IntoIterator<Item = f64>) -> Vec<bool> {
-        if self.budget == 0 {
-            return vec![false; self.units.len()];
-        }
+        let Some(budget) = self.budget else { return vec![false; self.units.len()] };
         let item = |(&(through, into), worth)| Item { through, into, worth };
-        select(&self.units.iter().zip(worths).map(item).collect::<Vec<_>>(), self.budget)
+        select(&self.units.iter().zip(worths).map(item).collect::<Vec<_>>(), budget)
     }
 }
 
@@ -264,11 +262,24 @@ mod tests {
         let operators = [operator(1000, 1000, 1000), operator(1000, 1000, 1000)];
         let paid = |budget| Priced::new(&operators, &budget).budget;
         // 0.75 · 1.5 − 0.5, and the floor from a third of the step down.
-        assert_eq!((paid(budget(0.75)), paid(budget(0.3))), (2500, 200));
+        assert_eq!((paid(budget(0.75)), paid(budget(0.3))), (Some(2500), Some(200)));
         let explicit = |share| Budget { backward: BackwardBudget::Share(Share::new(share)), ..budget(0.6) };
-        assert_eq!((paid(explicit(0.0)), paid(explicit(0.5)), paid(explicit(1.0))), (0, 2000, 4000));
+        assert_eq!((paid(explicit(0.0)), paid(explicit(0.5)), paid(explicit(1.0))), (None, Some(2000), Some(4000)));
         let nothing = Priced::new(&operators, &explicit(0.0));
         assert_eq!(nothing.select([1.0, 1.0]), [false, false]);
+    }
+
+    #[test]
+    fn what_costs_nothing_is_bought_by_any_share_but_0() {
+        let free = [OperatorCost { parameter: None, cost: Cost { forward: 0, through: 0, into: 0 } }];
+        let bought = |share| {
+            let explicit = Budget { backward: BackwardBudget::Share(Share::new(share)), ..budget(0.6) };
+            let priced = Priced::new(&free, &explicit);
+            (priced.reachable(), priced.select([1.0]))
+        };
+        assert_eq!(bought(1.0), (vec![true], vec![true]));
+        assert_eq!(bought(0.001), (vec![true], vec![true]));
+        assert_eq!(bought(0.0), (vec![false], vec![false]));
     }
 
     #[test]
