@@ -66,6 +66,15 @@ fn first_mut<T, const N: usize>(dst: &mut [T]) -> &mut [T; N] {
     dst.first_chunk_mut().expect("a slice of at least LANES values")
 }
 
+/// The mask of the first `count` lanes.
+#[inline(always)]
+fn first_lanes(count: usize) -> __m256i {
+    assert!(count <= LANES, "{count} values for {LANES} lanes");
+    let lanes = vendor!(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    let count = vendor!(_mm256_set1_epi32(count as i32));
+    vendor!(_mm256_cmpgt_epi32(count, lanes))
+}
+
 impl Simd for Avx2 {
     type F32 = __m256;
     type U32 = __m256i;
@@ -97,6 +106,18 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn store(self, x: __m256, dst: &mut [f32]) {
         vendor!(_mm256_storeu_ps(first_mut::<_, LANES>(dst).as_mut_ptr(), x));
+    }
+    #[inline(always)]
+    fn load_partial(self, src: &[f32]) -> __m256 {
+        let mask = first_lanes(src.len());
+        // SAFETY: the CPU has the instruction (see `vendor!`); only lanes of the mask are read, one for each value of `src`.
+        unsafe { _mm256_maskload_ps(src.as_ptr(), mask) }
+    }
+    #[inline(always)]
+    fn store_partial(self, x: __m256, dst: &mut [f32]) {
+        let mask = first_lanes(dst.len());
+        // SAFETY: the CPU has the instruction (see `vendor!`); only lanes of the mask are written, one for each value of `dst`.
+        unsafe { _mm256_maskstore_ps(dst.as_mut_ptr(), mask, x) };
     }
     #[inline(always)]
     fn load_bf16(self, src: &[u16]) -> __m256 {
@@ -178,6 +199,15 @@ impl Simd for Avx2 {
         }
     }
 
+    #[inline(always)]
+    fn transpose_quads(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+        [
+            vendor!(_mm256_permute2f128_ps::<0x20>(a, b)),
+            vendor!(_mm256_permute2f128_ps::<0x20>(c, d)),
+            vendor!(_mm256_permute2f128_ps::<0x31>(a, b)),
+            vendor!(_mm256_permute2f128_ps::<0x31>(c, d)),
+        ]
+    }
     #[inline(always)]
     fn interleave(self, a: __m256, b: __m256) -> [__m256; 2] {
         let low = vendor!(_mm256_unpacklo_ps(a, b));

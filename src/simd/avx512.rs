@@ -48,6 +48,13 @@ fn first_mut<T, const N: usize>(dst: &mut [T]) -> &mut [T; N] {
     dst.first_chunk_mut().expect("a slice of at least LANES values")
 }
 
+/// The mask of the first `count` lanes.
+#[inline(always)]
+fn first_lanes(count: usize) -> __mmask16 {
+    assert!(count <= LANES, "{count} values for {LANES} lanes");
+    ((1_u32 << count) - 1) as __mmask16
+}
+
 impl<const BF16: bool> Simd for Avx512<BF16> {
     type F32 = __m512;
     type U32 = __m512i;
@@ -89,6 +96,18 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     fn store(self, x: __m512, dst: &mut [f32]) {
         vendor!(_mm512_storeu_ps(first_mut::<_, LANES>(dst).as_mut_ptr(), x));
+    }
+    #[inline(always)]
+    fn load_partial(self, src: &[f32]) -> __m512 {
+        let mask = first_lanes(src.len());
+        // SAFETY: the CPU has the instruction (see `vendor!`); only lanes of the mask are read, one for each value of `src`.
+        unsafe { _mm512_maskz_loadu_ps(mask, src.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store_partial(self, x: __m512, dst: &mut [f32]) {
+        let mask = first_lanes(dst.len());
+        // SAFETY: the CPU has the instruction (see `vendor!`); only lanes of the mask are written, one for each value of `dst`.
+        unsafe { _mm512_mask_storeu_ps(dst.as_mut_ptr(), mask, x) };
     }
     #[inline(always)]
     fn load_bf16(self, src: &[u16]) -> __m512 {
@@ -149,15 +168,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         let t: &mut [__m512; LANES] = tile.try_into().expect("a tile of LANES vectors");
         // First the 128-bit blocks of rows r, r+4, r+8, r+12, so that everything after is in-lane.
         for r in 0..4 {
-            let [a, b, c, d] = [t[r], t[r + 4], t[r + 8], t[r + 12]];
-            let ab_low = vendor!(_mm512_shuffle_f32x4::<0x44>(a, b));
-            let ab_high = vendor!(_mm512_shuffle_f32x4::<0xee>(a, b));
-            let cd_low = vendor!(_mm512_shuffle_f32x4::<0x44>(c, d));
-            let cd_high = vendor!(_mm512_shuffle_f32x4::<0xee>(c, d));
-            t[r] = vendor!(_mm512_shuffle_f32x4::<0x88>(ab_low, cd_low));
-            t[r + 4] = vendor!(_mm512_shuffle_f32x4::<0xdd>(ab_low, cd_low));
-            t[r + 8] = vendor!(_mm512_shuffle_f32x4::<0x88>(ab_high, cd_high));
-            t[r + 12] = vendor!(_mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high));
+            [t[r], t[r + 4], t[r + 8], t[r + 12]] = self.transpose_quads([t[r], t[r + 4], t[r + 8], t[r + 12]]);
         }
         transpose_in_lanes(t);
     }
@@ -179,6 +190,19 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         }
     }
 
+    #[inline(always)]
+    fn transpose_quads(self, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+        let ab_low = vendor!(_mm512_shuffle_f32x4::<0x44>(a, b));
+        let ab_high = vendor!(_mm512_shuffle_f32x4::<0xee>(a, b));
+        let cd_low = vendor!(_mm512_shuffle_f32x4::<0x44>(c, d));
+        let cd_high = vendor!(_mm512_shuffle_f32x4::<0xee>(c, d));
+        [
+            vendor!(_mm512_shuffle_f32x4::<0x88>(ab_low, cd_low)),
+            vendor!(_mm512_shuffle_f32x4::<0xdd>(ab_low, cd_low)),
+            vendor!(_mm512_shuffle_f32x4::<0x88>(ab_high, cd_high)),
+            vendor!(_mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high)),
+        ]
+    }
     #[inline(always)]
     fn interleave(self, a: __m512, b: __m512) -> [__m512; 2] {
         let first = vendor!(_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));

@@ -145,6 +145,12 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
             *out = self.to_bits(row);
         }
     }
+    /// Transposes a matrix of four rows of quads, which are four consecutive lanes: first quad 0 of each row, then quad 1 of
+    /// each, … Vectors of four lanes are quads themselves and stay as they are.
+    #[inline(always)]
+    fn transpose_quads(self, rows: [Self::F32; 4]) -> [Self::F32; 4] {
+        rows
+    }
     /// `a₀ b₀ a₁ b₁ …`, the first `LANES` of them and the rest.
     #[inline(always)]
     fn interleave(self, a: Self::F32, b: Self::F32) -> [Self::F32; 2] {

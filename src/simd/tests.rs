@@ -166,7 +166,10 @@ proptest! {
     }
 }
 
-/// Transposes a tile read at a stride by each of the three ways.
+/// Lanes that [`Simd::transpose_quads`] keeps together.
+const QUAD: usize = 4;
+
+/// Transposes a tile read at a stride by each way.
 struct Transpose<'a> {
     floats: &'a [f32],
     halves: &'a [u16],
@@ -196,6 +199,17 @@ impl SimdOp for Transpose<'_> {
             simd.store_u32(simd.to_bits(x), &mut column);
             for c in 0..S::LANES {
                 assert_eq!(column[c], floats[r * stride + c].to_bits(), "transpose, row {r}, column {c}");
+            }
+        }
+        if S::LANES >= QUAD {
+            let rows = std::array::from_fn(|r| simd.load(&floats[r * stride..]));
+            for (v, x) in simd.transpose_quads(rows).into_iter().enumerate() {
+                simd.store_u32(simd.to_bits(x), &mut column);
+                for (lane, bits) in column[..S::LANES].iter().enumerate() {
+                    let (quad, within) = ((v * S::LANES + lane) / QUAD, lane % QUAD);
+                    let (r, c) = (quad % 4, quad / 4 * QUAD + within);
+                    assert_eq!(*bits, floats[r * stride + c].to_bits(), "transpose_quads, row {r}, column {c}");
+                }
             }
         }
         simd.load_transposed_pairs(halves, stride, pairs);

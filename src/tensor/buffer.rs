@@ -11,6 +11,8 @@ use std::{
 use half::{bf16, f16};
 use memmap2::MmapMut;
 
+use super::workspace::Idle;
+
 /// A type that such memory may hold: any bit pattern is a value.
 pub trait Element: bytemuck::Pod + Send + Sync {}
 
@@ -26,7 +28,7 @@ impl Element for f16 {}
 struct Line([u32; 16]);
 
 /// Bytes of a huge page on x86-64, and on `AArch64` with pages of 4 KiB.
-const HUGE_PAGE: usize = 2 << 20;
+pub(super) const HUGE_PAGE: usize = 2 << 20;
 /// The smallest page of either.
 const PAGE: usize = 4 << 10;
 
@@ -130,6 +132,8 @@ impl fmt::Debug for AlignedBuffer {
 pub struct Block<T> {
     buffer: AlignedBuffer,
     len: usize,
+    /// Where the memory goes when nobody needs the values.
+    home: Option<Arc<Idle>>,
     element: PhantomData<T>,
 }
 
@@ -142,13 +146,28 @@ impl<T: Element> Block<T> {
     /// `len` elements in `buffer`, which grows if it has to; contents are unspecified but initialised.
     pub(super) fn within(mut buffer: AlignedBuffer, len: usize) -> Block<T> {
         buffer.ensure::<T>(len);
-        Block { buffer, len, element: PhantomData }
+        Block { buffer, len, home: None, element: PhantomData }
+    }
+
+    /// The same, whose memory goes to `home` in the end.
+    pub(super) fn of(self, home: &Arc<Idle>) -> Block<T> {
+        let mut block = self;
+        block.home = Some(Arc::clone(home));
+        block
     }
 
     /// The memory, to be used for something else; what stays here has no elements.
     pub(super) fn take_buffer(&mut self) -> AlignedBuffer {
         self.len = 0;
         std::mem::take(&mut self.buffer)
+    }
+}
+
+impl<T> Drop for Block<T> {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            home.put(std::mem::take(&mut self.buffer));
+        }
     }
 }
 

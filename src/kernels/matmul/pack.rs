@@ -3,7 +3,7 @@
 //! Steps are padded to a multiple of [`DEPTH_UNROLL`] with −0 in `x` and +0 in the panel: their
 //! product is −0, and adding −0 changes no value, not even a −0 left by an underflow.
 
-use std::ops::Range;
+use std::{array, ops::Range};
 
 use super::{PanelSource, panel::DEPTH_BLOCK, tile::DEPTH_UNROLL};
 use crate::{
@@ -78,11 +78,13 @@ pub(super) struct PackRows<'a> {
     pub(super) out: &'a mut [f32],
 }
 
-/// Inputs staged at a time: a whole number of pairs and of unrolled steps, and long enough a run of a row
+/// Inputs taken at a time: a whole number of pairs and of unrolled steps, and long enough a run of a row
 /// to stream; all rows of a tile together (14 KB) stay in the L1.
 const STAGE: usize = 256;
 /// Rows of the tallest tile of any instruction set, and of a product of few rows.
 const TILE_ROWS: usize = 16;
+/// Rows packed together: as many of their runs fill whole vectors.
+const GROUP: usize = 4;
 
 impl SimdOp for PackRows<'_> {
     type Output = ();
@@ -94,6 +96,7 @@ impl SimdOp for PackRows<'_> {
         let mut transposed;
         let stage: &mut [f32] = match x {
             Left::Rows(_) => &mut [],
+            Left::Columns(x) if format == Format::F32 => return interleave_columns(simd, x, rows, out),
             Left::Columns(_) => {
                 transposed = [0.0; TILE_ROWS * STAGE];
                 &mut transposed
@@ -111,21 +114,71 @@ impl SimdOp for PackRows<'_> {
                     run.iter().zip(stage[i..].iter_mut().step_by(STAGE)).for_each(|(value, staged)| *staged = *value);
                 }
             }
-            for (r, row) in rows.clone().enumerate() {
-                let source: &[f32] = match x {
-                    Left::Rows(x) => &x.row(row)[k..k + len],
-                    Left::Columns(_) => &stage[r * STAGE..][..len],
-                };
+            let inputs = |r: usize| match x {
+                Left::Rows(x) => &x.row(rows.start + r)[k..k + len],
+                Left::Columns(_) => &stage[r * STAGE..][..len],
+            };
+            for first in (0..height).step_by(GROUP) {
+                let group = GROUP.min(height - first);
                 if format == Format::F32 && len % DEPTH_UNROLL == 0 {
-                    spread(source, r, height, out);
+                    let steps = array::from_fn::<_, GROUP, _>(|i| if i < group { inputs(first + i) } else { &[] });
+                    spread(simd, &steps[..group], first, height, out);
                     continue;
                 }
-                let mut padded = [-0.0; STAGE];
-                padded[..len].copy_from_slice(source);
-                let steps = format_row(simd, format, &mut padded, len);
-                spread(&padded[..steps], r, height, out);
+                let mut padded = [[-0.0; STAGE]; GROUP];
+                let mut steps = 0;
+                for (i, padded) in padded[..group].iter_mut().enumerate() {
+                    padded[..len].copy_from_slice(inputs(first + i));
+                    steps = format_row(simd, format, padded, len);
+                }
+                let padded = padded.each_ref().map(|row| &row[..steps]);
+                spread(simd, &padded[..group], first, height, out);
             }
         }
+    }
+}
+
+/// Packs a tile of columns of `x` in f32, [`DEPTH_UNROLL`] inputs at a time.
+#[inline(always)]
+fn interleave_columns<S: Simd>(simd: S, x: MatRef<'_>, columns: Range<usize>, out: &mut [f32]) {
+    let height = columns.len();
+    let padding = [-0.0; TILE_ROWS];
+    for k in (0..x.rows()).step_by(DEPTH_UNROLL) {
+        let [a, b, c, d] = [k, k + 1, k + 2, k + 3].map(|k| match x.rows() {
+            rows if k < rows => &x.row(k)[columns.clone()],
+            _ => &padding[..height],
+        });
+        for from in (0..height).step_by(S::LANES) {
+            let part = from..height.min(from + S::LANES);
+            let (a, c) = (load_up_to(simd, &a[part.clone()]), load_up_to(simd, &c[part.clone()]));
+            let (b, d) = (load_up_to(simd, &b[part.clone()]), load_up_to(simd, &d[part.clone()]));
+            let (even, odd) = (simd.interleave(a, c), simd.interleave(b, d));
+            let (low, high) = (simd.interleave(even[0], odd[0]), simd.interleave(even[1], odd[1]));
+            // What lies behind the part is still to be written.
+            let out = &mut out[k * height + from * DEPTH_UNROLL..];
+            let end = part.len() * DEPTH_UNROLL;
+            store_before(simd, low[0], 0, end, out);
+            store_before(simd, low[1], S::LANES, end, out);
+            store_before(simd, high[0], 2 * S::LANES, end, out);
+            store_before(simd, high[1], 3 * S::LANES, end, out);
+        }
+    }
+}
+
+#[inline(always)]
+fn load_up_to<S: Simd>(simd: S, part: &[f32]) -> S::F32 {
+    if part.len() == S::LANES { simd.load(part) } else { simd.load_partial(part) }
+}
+
+/// Stores at `at`, unless that is at `end` or behind it, as many lanes as there is room for.
+#[inline(always)]
+fn store_before<S: Simd>(simd: S, x: S::F32, at: usize, end: usize, out: &mut [f32]) {
+    if at >= end {
+        return;
+    }
+    match &mut out[at..] {
+        whole if whole.len() >= S::LANES => simd.store(x, whole),
+        part => simd.store_partial(x, part),
     }
 }
 
@@ -148,12 +201,33 @@ fn format_row<S: Simd>(simd: S, format: Format, stage: &mut [f32; STAGE], len: u
     format.steps(len)
 }
 
-/// Copies the steps of row `r` into the tile, in runs of [`DEPTH_UNROLL`].
+/// Copies the steps of the rows from `first` on into the tile, in runs of [`DEPTH_UNROLL`]: those of a whole group by vectors.
 #[inline(always)]
-fn spread(steps: &[f32], r: usize, height: usize, out: &mut [f32]) {
-    let runs = steps.as_chunks::<DEPTH_UNROLL>().0;
-    for (run, group) in runs.iter().zip(out.chunks_exact_mut(height * DEPTH_UNROLL)) {
-        *group[r * DEPTH_UNROLL..].first_chunk_mut().expect("a run per row") = *run;
+fn spread<S: Simd>(simd: S, rows: &[&[f32]], first: usize, height: usize, out: &mut [f32]) {
+    let place = |step: usize| (step / DEPTH_UNROLL * height + first) * DEPTH_UNROLL;
+    let mut done = 0;
+    if let ([a, b, c, d], true) = (rows, S::LANES >= DEPTH_UNROLL) {
+        done = a.len() - a.len() % S::LANES;
+        let vectors_per_run = GROUP * DEPTH_UNROLL / S::LANES;
+        for from in (0..done).step_by(S::LANES) {
+            // Written out: `map` is a call, and compiled without the set's instructions.
+            let inputs = [&a[from..], &b[from..], &c[from..], &d[from..]];
+            let runs = simd.transpose_quads([
+                simd.load(inputs[0]),
+                simd.load(inputs[1]),
+                simd.load(inputs[2]),
+                simd.load(inputs[3]),
+            ]);
+            for (i, vector) in runs.into_iter().enumerate() {
+                let at = place(from + i / vectors_per_run * DEPTH_UNROLL) + i % vectors_per_run * S::LANES;
+                simd.store(vector, &mut out[at..]);
+            }
+        }
+    }
+    for (r, row) in rows.iter().enumerate() {
+        for (run, step) in row[done..].as_chunks::<DEPTH_UNROLL>().0.iter().zip((done..).step_by(DEPTH_UNROLL)) {
+            out[place(step) + r * DEPTH_UNROLL..][..DEPTH_UNROLL].copy_from_slice(run);
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl<'w> Reverse<'_, 'w> {
         [Some(last.weight), last.bias].map(|id| {
             let id = id.filter(|&id| self.sums.wants(id))?;
             let elements = self.of.model().store.params()[id].elements();
-            Some(self.sums.chains.remove(&id).unwrap_or_else(|| Block::zeroed(elements)))
+            Some(self.sums.chains.remove(&id).unwrap_or_else(|| self.cx.workspace.zeros(elements)))
         })
     }
 

@@ -176,8 +176,8 @@ impl Gradients {
     }
 
     /// The chains of a parameter of a layer, which has so many values.
-    fn chain(&mut self, id: ParamId, elements: usize) -> &mut Block<f32> {
-        self.chains.entry(id).or_insert_with(|| Block::zeroed(elements))
+    fn chain(&mut self, cx: &Context, id: ParamId, elements: usize) -> &mut Block<f32> {
+        self.chains.entry(id).or_insert_with(|| cx.workspace.zeros(elements))
     }
 
     /// Hands the gradient of a parameter over: the sum over its uses.
@@ -185,7 +185,7 @@ impl Gradients {
         let param = &of.model().store.params()[id];
         let (elements, width) = (param.elements(), param.cols());
         // Rows that were not looked up, and what reaches no loss.
-        let mut gradient = self.chains.remove(&id).unwrap_or_else(|| Block::zeroed(elements));
+        let mut gradient = self.chains.remove(&id).unwrap_or_else(|| cx.workspace.zeros(elements));
         if let Some(lookups) = self.lookups.remove(&id) {
             lookups.add_to(cx, width, &mut gradient);
         }

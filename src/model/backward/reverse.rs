@@ -280,6 +280,6 @@ impl<'p, 'w> Reverse<'p, 'w> {
     fn add_to(&mut self, id: ParamId, add: impl FnOnce(MatMut<'_>)) {
         let param = &self.of.model().store.params()[id];
         let (rows, cols) = (param.rows(), param.cols());
-        add(MatMut::new(self.sums.chain(id, rows * cols), rows, cols));
+        add(MatMut::new(self.sums.chain(self.cx, id, rows * cols), rows, cols));
     }
 }
