@@ -53,14 +53,15 @@ impl Workspace {
     }
 
     /// `len` zeros that outlive the loan: their memory comes back whenever they are dropped, if it is in huge pages. The
-    /// system's own zeros cost a gradient pass a fifth of its time, every time.
+    /// system's own zeros took 9 % of the CPU time of a pass for all gradients of 135 M parameters, every time.
     pub fn zeros<T: Element>(&self, len: usize) -> Block<T> {
         let bytes = len * size_of::<T>();
         if bytes < HUGE_PAGE {
             return Block::zeroed(len);
         }
-        // Kept for long, so that no small request holds a large buffer.
-        let block = match Idle::fitting(&mut self.idle.lock(), bytes..=2 * bytes) {
+        // Kept for long, so that no small request holds a large buffer; filled when others may use the pool again.
+        let found = Idle::fitting(&mut self.idle.lock(), bytes..=2 * bytes);
+        let block = match found {
             None => Block::zeroed(len),
             Some(buffer) => {
                 let mut block = Block::within(buffer, len);
