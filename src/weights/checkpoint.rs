@@ -1,7 +1,6 @@
 //! A model directory: its tensors by name, from one file or from several behind an index.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
@@ -213,21 +212,20 @@ impl<'a> Tensor<'a> {
         weight.map_err(|_| self.type_error(format!("{} at an odd address", self.entry.dtype)))
     }
 
-    /// The tensor's values in f32, borrowed where they are stored so. For small tensors: norms and biases.
+    /// The tensor's values in f32, read past the mapping: of a page that is read through it, the system may bring in the two
+    /// megabytes around, which for norms and biases is most of the file.
     ///
     /// # Errors
-    /// As [`Tensor::weight`].
-    pub fn values(&self, shape: &[usize]) -> Result<Cow<'a, [f32]>, WeightsError> {
+    /// As [`Tensor::weight`] and [`Tensor::read`].
+    pub fn values(&self, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
         self.expect_shape(shape)?;
-        let bytes = self.bytes();
+        let mut bytes = vec![0; self.entry.bytes.len()];
+        self.read(0, &mut bytes)?;
         let wide = |widen: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|&pair| widen(pair)).collect();
         Ok(match self.entry.dtype {
-            StoredType::F32 => match bytemuck::try_cast_slice(bytes) {
-                Ok(values) => Cow::Borrowed(values),
-                Err(_) => bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
-            },
-            StoredType::Bf16 => Cow::Owned(wide(|pair| bf16::from_le_bytes(pair).to_f32())),
-            StoredType::F16 => Cow::Owned(wide(|pair| f16::from_le_bytes(pair).to_f32())),
+            StoredType::F32 => bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
+            StoredType::Bf16 => wide(|pair| bf16::from_le_bytes(pair).to_f32()),
+            StoredType::F16 => wide(|pair| f16::from_le_bytes(pair).to_f32()),
             StoredType::Other(_) => return Err(self.type_error(self.entry.dtype.to_string())),
         })
     }

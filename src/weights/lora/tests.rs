@@ -174,7 +174,7 @@ proptest! {
             let name = store.params()[weight].name();
             let tensor = written.tensor(name).expect("a tensor");
             prop_assert_eq!(tensor.dtype(), StoredType::F32);
-            let found = tensor.values(tensor.shape()).expect("values").into_owned();
+            let found = tensor.values(tensor.shape()).expect("values");
             let [weight, a, b] = [weight, a, b].map(|id| store.weight(id));
             for (at, &found) in found.iter().enumerate() {
                 let (row, col) = (at / weight.cols(), at % weight.cols());

@@ -49,7 +49,7 @@ fn imported(file: &GgufBuilder) -> Imported {
 impl Imported {
     fn values(&self, name: &str) -> Vec<f32> {
         let tensor = self.checkpoint.tensor(name).expect("the tensor");
-        tensor.values(tensor.shape()).expect("F32").into_owned()
+        tensor.values(tensor.shape()).expect("F32")
     }
 }
 
