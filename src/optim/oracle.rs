@@ -23,6 +23,10 @@ use crate::{
 pub enum Pool {
     /// All training examples.
     Train,
+    /// Those of at most so many tokens.
+    Short(u32),
+    /// Those of more tokens.
+    Long(u32),
 }
 
 /// A batch that was drawn.
@@ -139,7 +143,8 @@ pub trait Oracle {
     fn space(&self) -> &dyn Space;
 
     /// The next batch of a pool, of `size` examples or of the run's batch size. Which examples depends on the run's
-    /// seed, the pool and the number of the draw only.
+    /// seed, the pool and the number of the draw only. Where all examples are short or all are long, so that one pool would
+    /// be empty, both are all examples.
     ///
     /// # Errors
     /// [`OracleError`] if the world behind fails.

@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 
-use super::Tuned;
+use super::{Tuned, pools::Pools};
 use crate::{
     direction::{DirectionSet, Displacement, ParamId},
     model::{Differentiated, Gradients, Kept, Model, ModelError, Summand, Work},
     objective::{ExamplesError, Minimised},
     optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
-    task::Batches,
     tensor::Block,
 };
 
@@ -21,7 +20,7 @@ use crate::{
 pub struct LiveOracle {
     tuned: Tuned,
     examples: Minimised,
-    batches: Batches,
+    pools: Pools,
     batch_size: usize,
     /// Rows of one pass over the weights, all lanes together, unless a single example has more.
     rows: usize,
@@ -38,12 +37,12 @@ impl LiveOracle {
     /// # Panics
     /// If there is no example.
     pub fn new(tuned: Tuned, examples: Minimised, (batch_size, seed): (usize, u64), activations: u64) -> LiveOracle {
-        let batches = Batches::new(examples.len(), Pool::Train as u32, seed);
+        let pools = Pools::new((0..examples.len()).map(|number| examples.tokens(number)).collect(), seed);
         let spec = tuned.model().spec();
         let fitting = |bytes: usize| usize::try_from(activations / bytes as u64).unwrap_or(usize::MAX).max(1);
         let rows_back = [Kept::All, Kept::BlockInputs].map(|kept| (kept, fitting(spec.tape_bytes(kept))));
         let rows = fitting(spec.row_bytes());
-        LiveOracle { tuned, examples, batches, batch_size, rows, rows_back, batch: Vec::new(), tokens: 0 }
+        LiveOracle { tuned, examples, pools, batch_size, rows, rows_back, batch: Vec::new(), tokens: 0 }
     }
 
     /// The model and what of it moves.
@@ -184,7 +183,7 @@ impl Oracle for LiveOracle {
 
     fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
         let batch = self.tuned.draw(pool, size)?;
-        self.batch = self.batches.draw(batch.0, size.unwrap_or(self.batch_size));
+        self.batch = self.pools.draw(pool, batch.0, size.unwrap_or(self.batch_size));
         Ok(batch)
     }
 
@@ -194,7 +193,7 @@ impl Oracle for LiveOracle {
     }
 
     fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
-        Ok(self.batches.epoch(batch.0, self.batch_size))
+        Ok(self.pools.epoch(batch.0, self.batch_size))
     }
 
     fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {

@@ -20,6 +20,7 @@ mod memory;
 mod metrics;
 mod nearest;
 mod plan;
+mod pools;
 mod replay;
 mod report;
 mod run;

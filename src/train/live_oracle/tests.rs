@@ -103,6 +103,30 @@ fn gradients_lower_the_loss_of_a_model_alone_and_beside_differences() {
 }
 
 #[test]
+fn addax_takes_gradients_of_short_examples_and_differences_of_long_ones() {
+    let (name, objective) = label_words();
+    let step = |options: &str| {
+        let options = format!("lr = 1e-3\n{options}").parse().expect("TOML");
+        let mut optimizer = optim::find("addax").and_then(|entry| entry.build(&options)).expect("an optimizer");
+        let mut oracle = oracle(name, objective, Criterion::Loss, Isa::fastest());
+        let report = optimizer.step(&mut oracle, Clock { seed: 3, step: 0, steps: 1 }).expect("a step");
+        let lengths: Vec<usize> = oracle.batch.iter().map(|&number| oracle.examples.tokens(number)).collect();
+        (lengths, report.loss)
+    };
+    let mut lengths = step("alpha = 0\nfo_batch = 40").0;
+    lengths.sort_unstable();
+    let longest = lengths[lengths.len() / 2];
+    assert!(longest < *lengths.last().expect("forty"), "examples of more than one length");
+    let drawn = |alpha: u8| step(&format!("alpha = {alpha}\nlongest = {longest}")).0;
+    assert!(drawn(0).iter().all(|&length| length <= longest), "gradients");
+    assert!(drawn(1).iter().all(|&length| length > longest), "differences");
+    let everything = lengths.last().expect("forty");
+    for out_of_reach in [0, lengths[0] - 1, *everything] {
+        assert_eq!(step(&format!("longest = {out_of_reach}")), step(""), "no length divides them: as without one");
+    }
+}
+
+#[test]
 fn what_is_selected_drawn_or_projected_and_what_comes_of_it_is_the_same_on_every_machine() {
     for optimizer in [
         ("hi_zfo", "lr = 1e-3\nreselect_every = 2"),
