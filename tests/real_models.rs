@@ -18,7 +18,10 @@ use zofo::{
     testing::{
         adapters::{adapted, saved_bare},
         assert_same_bits,
-        reference::golden::{self, Golden},
+        reference::{
+            self,
+            golden::{self, Golden, Weights},
+        },
     },
     train::Resident,
     weights::{Precision, tuned},
@@ -119,15 +122,31 @@ fn check_export(dir: &Path, vocabulary: u32) {
     }
     tuned::export(model.store(), &tuned, dir, &target).expect("a directory");
 
-    write_answers(&model, vocabulary, &answers);
+    let logits = write_answers(&model, vocabulary, &answers);
+    let weights = Weights::open(&target);
+    let source = |slot, layer, role| weights.values(slot, layer, role);
+    let exact = reference::forward(&weights.spec, &source, &tokens(vocabulary)).logits.expect("a head").concat();
+    let distance = |(&found, exact): (&f32, &f64)| (f64::from(found) - exact).abs();
+    let (distance, largest) = (
+        logits.iter().zip(&exact).map(distance).fold(0.0, f64::max),
+        exact.iter().fold(0.0, |largest: f64, logit| largest.max(logit.abs())),
+    );
+    assert_eq!(logits.len(), exact.len());
+    // As `check_export.py` asks of both engines.
+    assert!(distance <= f64::max(1e-4, 1e-5 * largest), "{distance} from the reference, the largest is {largest}");
+    println!("{}: logits within {distance:.2e} of the f64 reference", dir.display());
     check_by_python("check_export.py", dir, &[&target, &answers]);
 }
 
+/// Tokens to answer. None is a special one: `RoBERTa` has no position for padding.
+fn tokens(vocabulary: u32) -> Vec<u32> {
+    (0..24).map(|i| 3 + i * 977 % (vocabulary - 3)).collect()
+}
+
 /// Writes tokens and the logits that the model answers: of each, or of their sequence for a classifier.
-fn write_answers(model: &Model, vocabulary: u32, path: &Path) {
+fn write_answers(model: &Model, vocabulary: u32, path: &Path) -> Vec<f32> {
     let (cx, lanes) = (Context::new(Isa::fastest()), [Displacement::default()]);
-    // None is a special one: RoBERTa has no position for padding.
-    let tokens: Vec<u32> = (0..24).map(|i| 3 + i * 977 % (vocabulary - 3)).collect();
+    let tokens = tokens(vocabulary);
     let hidden = model.forward(&cx, &Batch::new([&tokens]), &lanes, None, None).expect("a forward pass");
     let outputs = model.spec().outputs();
     let (rows, shape): (Vec<usize>, Vec<usize>) = match model.spec().head {
@@ -135,13 +154,14 @@ fn write_answers(model: &Model, vocabulary: u32, path: &Path) {
         _ => ((0..tokens.len()).collect(), vec![1, tokens.len(), outputs]),
     };
     let logits = model.logits(&cx, &hidden, &lanes, &rows, Vocabulary::Full(outputs)).expect("a head");
-    let logits: Vec<u8> =
-        (0..rows.len()).flat_map(|row| logits.lane(0).row(row).to_vec()).flat_map(f32::to_le_bytes).collect();
+    let logits: Vec<f32> = (0..rows.len()).flat_map(|row| logits.lane(0).row(row).to_vec()).collect();
+    let bytes: Vec<u8> = logits.iter().copied().flat_map(f32::to_le_bytes).collect();
     let ids: Vec<u8> = tokens.iter().flat_map(|&token| i64::from(token).to_le_bytes()).collect();
     let tensor = |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes).expect("its bytes");
     let views =
-        [("input_ids", tensor(Dtype::I64, &[1, tokens.len()], &ids)), ("logits", tensor(Dtype::F32, &shape, &logits))];
+        [("input_ids", tensor(Dtype::I64, &[1, tokens.len()], &ids)), ("logits", tensor(Dtype::F32, &shape, &bytes))];
     safetensors::serialize_to_file(views, None, path).expect("a file");
+    logits
 }
 
 /// Runs a script of `tests/golden/models/tools` on these files, of the model in `dir`.

@@ -397,15 +397,30 @@ fn links_out_of_the_directory_and_files_that_are_none_are_refused() {
     assert!(matches!(&error, TextError::NotAFile { found: "a directory", .. }), "{error}");
 }
 
+/// Prints the ids of each line of a text, as the Python package of the same tokenizers has them.
+const IDS_BY_PYTHON: &str = "import sys, tokenizers
+tokenizer = tokenizers.Tokenizer.from_file(sys.argv[1])
+for line in open(sys.argv[2], encoding='utf-8', newline='\\n').read().split('\\n'):
+    print(*tokenizer.encode(line).ids)";
+
 #[test]
-#[ignore = "needs a real model: ZOFO_SMOLLM2 names its directory, ZOFO_TEXT a text to read line by line"]
-fn a_real_tokenizer_gives_back_every_line() {
+#[ignore = "needs a real model, a text and a Python with tokenizers: ZOFO_SMOLLM2=DIR ZOFO_TEXT=FILE ZOFO_PYTHON=python3 cargo \
+            test --release --lib -- --ignored a_real_tokenizer"]
+fn a_real_tokenizer_gives_back_every_line_by_the_ids_that_python_has() {
     let variable = |name: &str| PathBuf::from(std::env::var_os(name).expect(name));
-    let tokenizer = Tokenizer::open(&variable("ZOFO_SMOLLM2")).expect("a tokenizer");
+    let (model, text) = (variable("ZOFO_SMOLLM2"), variable("ZOFO_TEXT"));
+    let tokenizer = Tokenizer::open(&model).expect("a tokenizer");
     assert_eq!((tokenizer.vocab_len(), tokenizer.special().eos), (49_152, Some(2)));
-    let text = fs::read_to_string(variable("ZOFO_TEXT")).expect("a text");
-    for line in text.lines() {
+    let arguments = [model.join("tokenizer.json"), text.clone()];
+    let mut python = std::process::Command::new(variable("ZOFO_PYTHON"));
+    let python = python.args(["-c", IDS_BY_PYTHON]).args(arguments).output().expect("a Python");
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    let expected = String::from_utf8(python.stdout).expect("ids");
+    let text = fs::read_to_string(text).expect("a text");
+    assert_eq!(text.split('\n').count(), expected.lines().count());
+    for (line, expected) in text.split('\n').zip(expected.lines()) {
         let ids = tokenizer.encode(line, true).expect("ids");
+        assert_eq!(ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "), expected, "{line}");
         assert_eq!(tokenizer.decode(&ids, false).expect("text"), line);
     }
 }
