@@ -36,9 +36,8 @@ fn main() {
         let labelled = Labelled::of(model.spec(), &batch, &labels).expect("labels");
         (batch, labelled)
     };
-    let vocabulary = model.spec().vocab_size as u32;
-    let ids = shape::ids(vocabulary);
-    let (once, twice) = (labelled(shape::batch(vocabulary)), labelled(Batch::new([ids.clone(), ids].concat())));
+    let ids = shape::ids(model.spec().vocab_size as u32);
+    let (once, twice) = (labelled(Batch::new(ids.clone())), labelled(Batch::new([ids.clone(), ids].concat())));
     let at = [Displacement::default()];
     let all: Vec<ParamId> = model.store().params().iter().map(|(id, _)| id).collect();
     let last: Vec<ParamId> = model.parts().blocks.last().expect("a block").params().collect();

@@ -22,7 +22,7 @@ use std::{
 use zofo::{
     direction::{Direction, DirectionSet, Displacement},
     kernels::{Context, Profile},
-    model::{BlockParts, Model},
+    model::{Batch, BlockParts, Model},
     noise::{Law, NoiseKey, Role},
     objective::{Generator, Labelled, Sampler, losses},
     simd::Isa,
@@ -81,7 +81,7 @@ fn main() {
     let model = env::var_os("ZOFO_BENCH_MODEL")
         .map_or_else(random::model, |dir| Model::open(Path::new(&dir)).expect("a model directory"));
     let vocabulary = model.spec().vocab_size as u32;
-    let batch = shape::batch(vocabulary);
+    let batch = Batch::new(shape::ids(vocabulary));
     let ids = shape::ids(vocabulary);
     let every: Vec<Option<u32>> = batch.ids().iter().map(|&id| Some(id)).collect();
     let last: Vec<Option<u32>> = (0..batch.tokens()).map(|i| every[i].filter(|_| (i + 1) % LENGTH == 0)).collect();

@@ -11,6 +11,8 @@
 //! (d) `AdamW` of all parameters on the loss of (a), (e) the same where each tensor moves as soon as its gradient is there.
 
 mod shape;
+#[path = "shape/texts.rs"]
+mod texts;
 #[path = "shape/torch.rs"]
 mod torch;
 
@@ -26,12 +28,12 @@ use serde_json::json;
 use zofo::{
     direction::{Direction, DirectionSet, Displacement},
     kernels::Context,
-    model::Model,
+    model::{Batch, Model},
     noise::{Law, NoiseKey, Role},
     objective::{Criterion, Examples, Labelled, Minimised, losses},
     optim::{Clock, Oracle, Space, find},
     simd::Isa,
-    task::{Encoded, Encoder, Example, Input, Objective, Place, Sequence, Style, Task, read_rows},
+    task::{Encoded, Encoder, Style, Task, read_rows},
     text::Tokenizer,
     train::{LiveOracle, Tuned},
 };
@@ -116,24 +118,10 @@ fn fixed(vocabulary: u32, first: usize) -> String {
     json!({ "sequences": shape::ids(vocabulary), "scored": scored, "gold": [] }).to_string()
 }
 
-/// The sequences of (a) as examples of a run.
-fn texts(model: &Model) -> Minimised {
-    let place = |line| Place { path: Path::new("bench").into(), line };
-    let text = |(line, ids)| {
-        let input = Input::Text { text: String::new() };
-        let sequence = Sequence { scored: 1..LENGTH, ids, dropped: 0 };
-        (Example { place: place(line), input }, Encoded::Text(sequence))
-    };
-    let ids = shape::ids(model.spec().vocab_size as u32);
-    let encoded: Vec<_> = ids.into_iter().enumerate().map(text).collect();
-    let examples = Examples::new(model.spec(), Objective::LanguageModel, None, &encoded).expect("examples");
-    examples.minimising(Criterion::Loss).expect("a loss")
-}
-
 /// (a), (b) and (c).
 fn mezo(torch: &mut Torch, mut tuned: Tuned, sentences: &Sentences) {
     let vocabulary = tuned.model().spec().vocab_size as u32;
-    let batch = shape::batch(vocabulary);
+    let batch = Batch::new(shape::ids(vocabulary));
     for (name, first) in [("(a) every token", 1), ("(b) the last two tokens", LENGTH - 2)] {
         let label = |at: usize| batch.ids()[at];
         let labels: Vec<_> = (0..batch.tokens()).map(|at| Some(label(at)).filter(|_| at % LENGTH >= first)).collect();
@@ -173,7 +161,7 @@ fn adamw(torch: &mut Torch, mut tuned: Tuned, _: &Sentences) {
     let job = fixed(tuned.model().spec().vocab_size as u32, 1);
     for (name, options) in [("(d) `AdamW`", ""), ("(e) `AdamW`, in place", "in_place = true\n")] {
         tuned.return_to_base().expect("the checkpoint");
-        let texts = texts(tuned.model());
+        let texts = texts::texts(tuned.model());
         let mut oracle = LiveOracle::new(tuned, texts, (SEQUENCES, 0), u64::MAX);
         let options = format!("{options}lr = 1e-9").parse().expect("TOML");
         let mut optimizer = find("adamw").and_then(|entry| entry.build(&options)).expect("options");

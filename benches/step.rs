@@ -16,7 +16,7 @@ use std::{env, hint::black_box, path::Path, sync::Arc, time::Instant};
 use zofo::{
     direction::{Direction, DirectionSet, Displacement},
     kernels::Context,
-    model::Model,
+    model::{Batch, Model},
     noise::{Law, NoiseKey, Role},
     objective::{Labelled, losses, slopes},
     optim::{Oracle, Space},
@@ -56,7 +56,7 @@ fn main() {
     let tuned = Tuned::new(model, cx.clone(), trainable.clone());
     let mut tuned = tuned.with_precision(Precision::F32, 0).expect("private copies");
 
-    let batch = shape::batch(tuned.model().spec().vocab_size as u32);
+    let batch = Batch::new(shape::ids(tuned.model().spec().vocab_size as u32));
     let every: Vec<Option<u32>> = batch.ids().iter().map(|&id| Some(id)).collect();
     let last = (0..batch.tokens()).map(|i| every[i].filter(|_| i % LENGTH >= LENGTH - 2)).collect();
     let jobs = [("loss of every token", every), ("loss of the last two tokens of each sequence", last)];

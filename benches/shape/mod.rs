@@ -1,17 +1,11 @@
 //! A batch of the size that steps are measured at.
 
-use zofo::model::Batch;
-
 pub(crate) const SEQUENCES: usize = 16;
 pub(crate) const LENGTH: usize = 64;
 
 pub(crate) fn ids(vocabulary: u32) -> Vec<Vec<u32>> {
     let token = |at: usize| (at as u32).wrapping_mul(7919) % vocabulary;
     (0..SEQUENCES).map(|s| (0..LENGTH).map(|t| token(s * LENGTH + t)).collect()).collect()
-}
-
-pub(crate) fn batch(vocabulary: u32) -> Batch {
-    Batch::new(ids(vocabulary))
 }
 
 pub(crate) fn median(values: &mut [f64]) -> f64 {
