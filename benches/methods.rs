@@ -29,8 +29,8 @@ use zofo::{
     kernels::Context,
     model::Model,
     optim::{
-        BatchId, Clock, CommitReport, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, REGISTRY, Space,
-        Tunes, find,
+        BatchId, Clock, CommitReport, CostUnit, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool,
+        REGISTRY, Space, Tunes, find,
     },
     simd::Isa,
     train::{LiveOracle, Resident, TuneConfig, Tuned, trainable},
@@ -66,7 +66,7 @@ struct Counted<'a> {
 impl Counted<'_> {
     /// The way back of a gradient of some parameters, in forward passes by FLOPs.
     fn way_back(&mut self, batch: BatchId, wrt: &[ParamId]) -> Result<f64, OracleError> {
-        let operators = self.inner.backward_costs(batch)?;
+        let operators = self.inner.backward_costs(batch, CostUnit::Flops)?;
         let is_wanted = |operator: &OperatorCost| operator.parameter.is_some_and(|id| wrt.contains(&id));
         // Nothing goes through the deepest operator whose parameter is asked for.
         let deepest = operators.iter().rposition(is_wanted).unwrap_or(0);
@@ -121,8 +121,8 @@ impl Oracle for Counted<'_> {
         self.passes += at.len() as f64 * (1.0 + self.way_back(batch, wrt)?);
         self.inner.gradients(batch, at, wrt, sink)
     }
-    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
-        self.inner.backward_costs(batch)
+    fn backward_costs(&mut self, batch: BatchId, unit: CostUnit) -> Result<Vec<OperatorCost>, OracleError> {
+        self.inner.backward_costs(batch, unit)
     }
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         self.inner.commit(update)

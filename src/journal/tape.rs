@@ -14,7 +14,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Flags, Kind, Record, coefficients_crc};
 use crate::{
     direction::{Coefficients, DirectionSet, Displacement, ParamId},
-    optim::{BatchId, CommitReport, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space, StepReport},
+    optim::{
+        BatchId, CommitReport, Cost, CostUnit, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space,
+        StepReport,
+    },
     tensor::Block,
 };
 
@@ -55,6 +58,8 @@ pub enum ReplayError {
 /// Passes a step on to `inner` and writes down what it is answered.
 pub struct Recorder<'o> {
     inner: &'o mut dyn Oracle,
+    /// The record of the step, if it is taken again: times are those that it was told then.
+    recorded: Option<&'o Record>,
     values: Vec<f64>,
     flags: Flags,
     committed: Vec<f32>,
@@ -63,7 +68,12 @@ pub struct Recorder<'o> {
 impl<'o> Recorder<'o> {
     /// Listens from now on, to one step.
     pub fn new(inner: &'o mut dyn Oracle) -> Self {
-        Recorder { inner, values: Vec::new(), flags: Flags::NONE, committed: Vec::new() }
+        Recorder { inner, recorded: None, values: Vec::new(), flags: Flags::NONE, committed: Vec::new() }
+    }
+
+    /// As [`Recorder::new`], to a step that `record` is about.
+    pub fn again(inner: &'o mut dyn Oracle, record: &'o Record) -> Self {
+        Recorder { recorded: Some(record), ..Recorder::new(inner) }
     }
 
     /// The record of the step that ended with `report` as number `step`, from 1.
@@ -165,6 +175,12 @@ pub fn same(again: &Record, recorded: &Record) -> Result<(), ReplayError> {
     }
 }
 
+/// The times of an operator.
+fn times(cost: &mut Cost) -> [&mut u64; 3] {
+    let Cost { forward, through, into } = cost;
+    [forward, through, into]
+}
+
 fn total(total: f64) -> Losses {
     Losses { total, per_example: Vec::new() }
 }
@@ -236,8 +252,28 @@ impl Oracle for Recorder<'_> {
         let losses = self.inner.gradients(batch, at, wrt, &mut sink)?;
         Ok(self.hear(&losses))
     }
-    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
-        self.inner.backward_costs(batch)
+    fn backward_costs(&mut self, batch: BatchId, unit: CostUnit) -> Result<Vec<OperatorCost>, OracleError> {
+        if unit == CostUnit::Flops {
+            return self.inner.backward_costs(batch, unit);
+        }
+        // The operators are the same in either unit, and a step that is taken again measures nothing.
+        let mut operators =
+            self.inner.backward_costs(batch, if self.recorded.is_some() { CostUnit::Flops } else { unit })?;
+        let all = operators.iter_mut().flat_map(|operator| times(&mut operator.cost));
+        let Some(&Record { step, ref values, .. }) = self.recorded else {
+            // Exact: 2⁵³ ns are a hundred days.
+            self.values.extend(all.map(|time| *time as f64));
+            return Ok(operators);
+        };
+        for time in all {
+            let (wanted, recorded) = (self.values.len() + 1, values.len());
+            let Some(&value) = values.get(self.values.len()) else {
+                return Err(OracleError::World(Box::new(ReplayError::TooFew { step, wanted, recorded })));
+            };
+            *time = value as u64;
+            self.values.push(value);
+        }
+        Ok(operators)
     }
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         self.committed.extend(coefficients(update));

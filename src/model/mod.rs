@@ -38,7 +38,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub use backward::{Differentiated, Gradients, Kept, Summand, Work};
+pub use backward::{Differentiated, Gradients, Kept, Summand, Unit, Work};
 pub use batch::Batch;
 pub use config::Config;
 pub use error::{AdapterProblem, ConfigProblem, ModelError};

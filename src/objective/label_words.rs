@@ -9,7 +9,7 @@ use super::{LabelError, Scores, scores};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::{Context, cross_entropy::Vocabulary},
-    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand, Work},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand, Unit, Work},
 };
 
 /// One example: a sequence with a mask token, and the words that may stand there.
@@ -141,8 +141,8 @@ impl WordBatch {
     ///
     /// # Errors
     /// [`ModelError`] if the model has no head.
-    pub fn work(&self, model: &Model) -> Result<Vec<Work>, ModelError> {
-        model.work(&self.batch, self.rows.len(), self.vocabulary.len())
+    pub fn work(&self, model: &Model, unit: Unit<'_>) -> Result<Vec<Work>, ModelError> {
+        model.work(&self.batch, self.rows.len(), self.vocabulary.len(), unit)
     }
 
     /// The values of each example's words in the rows of a matrix `[examples, vocabulary]`.

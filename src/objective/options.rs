@@ -19,7 +19,7 @@ use crate::{
         cross_entropy::{Sums, Targets, Vocabulary},
         head::Scale,
     },
-    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand, Work},
+    model::{ArchSpec, Batch, Differentiated, Gradients, Model, ModelError, Slopes, Summand, Unit, Work},
     tensor::Sequences,
 };
 
@@ -193,8 +193,8 @@ impl OptionBatch {
     ///
     /// # Errors
     /// [`ModelError`] if the model has no head.
-    pub fn work(&self, model: &Model) -> Result<Vec<Work>, ModelError> {
-        model.work(&self.batch, self.rows.len(), self.vocab_size)
+    pub fn work(&self, model: &Model, unit: Unit<'_>) -> Result<Vec<Work>, ModelError> {
+        model.work(&self.batch, self.rows.len(), self.vocab_size, unit)
     }
 
     /// `factor` times the derivative of the choices' losses by the loss of each row, given the sums of these: a score is

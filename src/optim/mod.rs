@@ -58,7 +58,9 @@ pub use error::OptimError;
 pub use options::{
     Auto, Decay, Names, NonNegative, OptionReader, OptionSpec, OptionValue, Positive, Queries, Rank, Share,
 };
-pub use oracle::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space};
+pub use oracle::{
+    BatchId, CommitReport, Cost, CostUnit, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space,
+};
 
 use std::{collections::BTreeMap, sync::Arc};
 

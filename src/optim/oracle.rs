@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use super::options::choice;
 use crate::{
     direction::{Anchor, Direction, DirectionSet, Displacement, ParamId, ParamTable, gram, norm},
     kernels::Context,
@@ -116,7 +117,19 @@ pub trait GradientSink {
     fn moved(&mut self, _: CommitReport) {}
 }
 
-/// What one operator costs a step, in floating-point operations: a multiplication with its addition counts as two.
+choice! {
+    /// What costs are counted in.
+    pub enum CostUnit {
+        /// Floating-point operations, where a multiplication and its addition count as two: the same on every machine.
+        Flops = "flops",
+        /// Nanoseconds that this machine takes at the sizes of the batch. They come out otherwise every time: a journal keeps
+        /// them, and a run that is begun anew may be another.
+        Time = "time",
+    }
+    expected "\"flops\" or \"time\""
+}
+
+/// What one operator costs a step, in a [`CostUnit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Cost {
     /// Of the forward pass.
@@ -216,12 +229,12 @@ pub trait Oracle {
     }
 
     /// What gradients of such a batch cost, operator by operator from the loss down. It depends on the sizes of the batch
-    /// and the model alone.
+    /// and the model alone, but for what a time depends on.
     ///
     /// # Errors
     /// [`OracleError::NoGradients`], or another if the world behind fails.
-    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
-        let _ = batch;
+    fn backward_costs(&mut self, batch: BatchId, unit: CostUnit) -> Result<Vec<OperatorCost>, OracleError> {
+        let _ = (batch, unit);
         Err(OracleError::NoGradients)
     }
 

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::worlds::World;
 use crate::{
     direction::{DirectionSet, Displacement, ParamId},
-    optim::{BatchId, CommitReport, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
+    optim::{BatchId, CommitReport, CostUnit, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
 };
 
 /// An answer of an oracle.
@@ -142,8 +142,8 @@ impl<O: Oracle> Oracle for Recording<O> {
         self.answers.push(Answer::Losses(losses.clone()));
         Ok(losses)
     }
-    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
-        self.inner.backward_costs(batch)
+    fn backward_costs(&mut self, batch: BatchId, unit: CostUnit) -> Result<Vec<OperatorCost>, OracleError> {
+        self.inner.backward_costs(batch, unit)
     }
     fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
         self.updates.push(update.clone());

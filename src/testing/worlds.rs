@@ -13,7 +13,9 @@ use crate::{
     direction::{Anchor, DirectionSet, Displacement, Param, ParamId, ParamTable, materialize},
     kernels::Context,
     noise::{Law, NoiseKey, Role},
-    optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
+    optim::{
+        BatchId, CommitReport, Cost, CostUnit, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space,
+    },
     simd::Isa,
     tensor::Block,
     tensor::WeightRef,
@@ -328,7 +330,7 @@ impl Oracle for World {
     }
 
     /// A parameter of n values costs n of each kind; the last one stands next to the loss.
-    fn backward_costs(&mut self, _: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
+    fn backward_costs(&mut self, _: BatchId, _: CostUnit) -> Result<Vec<OperatorCost>, OracleError> {
         let cost = |(id, param): (ParamId, &Param)| {
             let n = param.elements() as u64;
             OperatorCost { parameter: Some(id), cost: Cost { forward: n, through: n, into: n } }

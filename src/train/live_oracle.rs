@@ -9,9 +9,11 @@ use std::sync::Arc;
 use super::{Tuned, pools::Pools};
 use crate::{
     direction::{DirectionSet, Displacement, ParamId},
-    model::{Differentiated, Gradients, Kept, Model, ModelError, Summand, Work},
+    model::{Differentiated, Gradients, Kept, Model, ModelError, Summand, Unit, Work},
     objective::{ExamplesError, Minimised},
-    optim::{BatchId, CommitReport, Cost, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space},
+    optim::{
+        BatchId, CommitReport, Cost, CostUnit, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool, Space,
+    },
     tensor::Block,
 };
 
@@ -232,12 +234,16 @@ impl Oracle for LiveOracle {
         Ok(losses)
     }
 
-    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
+    fn backward_costs(&mut self, batch: BatchId, unit: CostUnit) -> Result<Vec<OperatorCost>, OracleError> {
         assert_eq!(batch.0 + 1, self.tuned.draws(), "the batch that was drawn last");
         if !self.examples.has_slopes() {
             return Err(OracleError::NoGradients);
         }
-        let work = self.examples.work(self.tuned.model(), &self.batch).map_err(failed)?;
+        let unit = match unit {
+            CostUnit::Flops => Unit::Flops,
+            CostUnit::Time => Unit::Nanoseconds(self.tuned.context()),
+        };
+        let work = self.examples.work(self.tuned.model(), &self.batch, unit).map_err(failed)?;
         let cost = |Work { parameter, forward, through, into }| OperatorCost {
             parameter,
             cost: Cost { forward, through, into },

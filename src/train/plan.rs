@@ -13,7 +13,8 @@ use crate::{
     direction::{DirectionSet, Displacement, ParamId},
     journal::MAX_VALUES,
     optim::{
-        BatchId, Clock, CommitReport, GradientSink, Losses, OperatorCost, Optimizer, Oracle, OracleError, Pool, Space,
+        BatchId, Clock, CommitReport, CostUnit, GradientSink, Losses, OperatorCost, Optimizer, Oracle, OracleError,
+        Pool, Space,
     },
     tensor::Block,
 };
@@ -172,8 +173,11 @@ impl Oracle for Rehearsal<'_> {
         self.count(at.len(), 1)?;
         self.inner.gradients(batch, at, wrt, &mut Unmoved(sink))
     }
-    fn backward_costs(&mut self, batch: BatchId) -> Result<Vec<OperatorCost>, OracleError> {
-        self.inner.backward_costs(batch)
+    fn backward_costs(&mut self, batch: BatchId, unit: CostUnit) -> Result<Vec<OperatorCost>, OracleError> {
+        let operators = self.inner.backward_costs(batch, unit)?;
+        // Times are recorded: three of each operator.
+        self.values += if unit == CostUnit::Time { 3 * operators.len() } else { 0 };
+        Ok(operators)
     }
     fn commit(&mut self, _: &Displacement) -> Result<CommitReport, OracleError> {
         Ok(CommitReport::default())

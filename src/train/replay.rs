@@ -270,7 +270,7 @@ pub(super) fn again(
     match world {
         World::Live(oracle) => {
             oracle.tuned_mut().begin_step(clock.step);
-            let mut recorder = Recorder::new(*oracle);
+            let mut recorder = Recorder::again(*oracle, record);
             let report = optimizer.step(&mut recorder, clock)?;
             same(&recorder.record(record.step, &report), record).map_err(failed)
         }

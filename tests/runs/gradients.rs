@@ -16,6 +16,23 @@ fn run_file() {
 }
 
 #[test]
+fn a_run_that_selects_by_times_replays_by_those_that_its_journal_keeps() {
+    let (bench, _) = bench();
+    run_file();
+    let options = ["optimizer.name=\"green_trainer\"", "optimizer.cost_unit=\"time\""].map(|set| ["--set", set]);
+    let ended = bench.train_as(RUN_FILE, "by-times", options.as_flattened()).output().expect("zofo");
+    let expected = digest(&json(&ended));
+    for isa in zofo::simd::Isa::available() {
+        let isa = isa.name();
+        let mut command = zofo(&["replay", "--json", "--isa", isa.as_str(), "--model"]);
+        command.arg(bench.path("model")).arg("--journal").arg(bench.path("by-times/journal.zofo"));
+        let replayed =
+            command.arg(bench.path(&format!("by-times-{isa}"))).arg("--data-from").arg(bench.path("by-times"));
+        assert_eq!(digest(&json(&replayed.output().expect("zofo"))), expected, "{isa}");
+    }
+}
+
+#[test]
 fn a_run_that_takes_gradients_goes_on_to_the_same_bits_and_replays_with_its_data() {
     let (bench, _) = bench();
     run_file();

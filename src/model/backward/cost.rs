@@ -1,4 +1,4 @@
-//! What a pass forward and back computes, operation by operation, in floating-point operations.
+//! What a pass forward and back costs, operation by operation.
 //!
 //! *What it is.* [`Model::work`] goes through the layers as a tape is unwound, from the loss down. An operation that is
 //! passed through and the gradient of a parameter stand apart, the second above the first: the way back ends at the
@@ -10,13 +10,14 @@
 //! that a mask admits; of the head only rows and entries that the loss reads count; a tied table is passed through at
 //! the head and paid for where its gradient is complete.
 //!
-//! *What it is not.* Times, which differ from machine to machine and would make a run that decides by them do so too;
-//! nor what is computed twice where memory is short ([`super::Kept`]), for the same reason.
+//! *What it is not.* What an operation by itself costs ([`operation`](super::operation)), nor what is computed twice where memory is
+//! short ([`super::Kept`]): a choice that changes no bit must not change what is selected.
 //!
 //! *What must stay true.* For any parameters asked for, what stands above the deepest of them, passed through, and
 //! their own gradients are what the tape unwinds. Adapters of layers that stand side by side may cost less: each waits
 //! for all.
 
+use super::operation::{Operation, Price, Stopwatch, Unit};
 use crate::{
     direction::ParamId,
     model::{
@@ -26,8 +27,7 @@ use crate::{
     weights::{Bottleneck, Place},
 };
 
-/// An operation of a pass, or the gradient of a parameter, in floating-point operations: a multiplication and an
-/// addition count as two.
+/// An operation of a pass, or the gradient of a parameter, in a [`Unit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Work {
     /// The parameter, if it is a gradient.
@@ -40,16 +40,6 @@ pub struct Work {
     pub into: u64,
 }
 
-/// A value that is multiplied and added to: what operations between products count, of which exponentials and roots are
-/// a fraction. In a block of D features they are of the order of 10/D of its products.
-const ELEMENTWISE: usize = 2;
-
-/// For a query, a key and a feature: scores, and the sum of values that they weigh.
-const ATTEND: usize = 4;
-
-/// The same on the way back: scores once more, then the gradients by what they weigh, and by values, queries and keys.
-const ATTEND_BACK: usize = 10;
-
 impl Model {
     /// What the losses of `rows` rows of a batch over `entries` entries of the vocabulary, or classes, and the
     /// gradients of all parameters cost. A table that is also the head's matrix stands at its lower end, where its
@@ -57,9 +47,17 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelError::NoHead`].
-    pub fn work(&self, batch: &Batch, rows: usize, entries: usize) -> Result<Vec<Work>, ModelError> {
+    pub fn work(&self, batch: &Batch, rows: usize, entries: usize, unit: Unit<'_>) -> Result<Vec<Work>, ModelError> {
         let head = self.head()?;
-        let mut descent = Descent { model: self, rows: batch.tokens(), work: Vec::new() };
+        let mut stopwatch = match unit {
+            Unit::Flops => None,
+            Unit::Nanoseconds(cx) => Some(Stopwatch::new(cx, self, batch.sequences())),
+        };
+        let mut price = |operation: Operation| match &mut stopwatch {
+            None => operation.flops(),
+            Some(stopwatch) => stopwatch.price(operation),
+        };
+        let mut descent = Descent { model: self, rows: batch.tokens(), price: &mut price, work: Vec::new() };
         let tied = descent.head(head, rows, entries);
         descent.leave();
         let pairs = pairs(&self.spec, batch);
@@ -78,16 +76,12 @@ fn pairs(spec: &ArchSpec, batch: &Batch) -> usize {
     batch.sequences().iter().map(|sequence| visible(sequence.len())).sum()
 }
 
-/// A product of sizes: those of a model that exists, so that only an absurd batch reaches the end.
-fn flops<const N: usize>(factors: [usize; N]) -> u64 {
-    factors.into_iter().fold(1, |product, factor| product.saturating_mul(factor as u64))
-}
-
 /// The way down through a model.
 struct Descent<'m> {
     model: &'m Model,
     /// Rows of the batch.
     rows: usize,
+    price: &'m mut dyn FnMut(Operation) -> Price,
     work: Vec<Work>,
 }
 
@@ -100,19 +94,24 @@ impl Descent<'_> {
         self.work.push(Work { forward, through, ..Work::default() });
     }
 
+    fn price(&mut self, operation: Operation) -> Price {
+        (self.price)(operation)
+    }
+
     /// An operation between products on so many values, and its way back.
     fn elementwise(&mut self, values: usize) {
-        let flops = flops([ELEMENTWISE, values]);
-        self.passage(flops, flops);
+        let Price { forward, through, .. } = self.price(Operation::Elementwise { values });
+        self.passage(forward, through);
     }
 
     fn elements(&self, id: ParamId) -> usize {
         self.model.store.params()[id].elements()
     }
 
-    /// A product with a matrix, forward, by its input or by the matrix: they count the same.
-    fn product(&self, weight: ParamId, rows: usize) -> u64 {
-        flops([2, rows, self.elements(weight)])
+    /// A product with a layer's matrix.
+    fn product(&mut self, part: LinearPart, rows: usize) -> Price {
+        let inputs = self.elements(part.weight) / part.outputs.max(1);
+        self.price(Operation::Product { rows, inputs, outputs: part.outputs })
     }
 
     /// A bottleneck; that its result is added to what it read is not counted.
@@ -126,37 +125,50 @@ impl Descent<'_> {
     /// A product with a train. Its cores are made one matrix once a pass, whatever its rows: that is not counted. Each core
     /// pays for the gradient of that matrix, which they share.
     fn train(&mut self, part: TrainPart, rows: usize) {
-        let product = flops([2, rows, part.inputs, part.outputs]);
-        part.cores.into_iter().for_each(|core| self.gradient(core, product));
-        let bias = flops([rows, part.outputs]);
-        if let Some(id) = part.bias {
-            self.gradient(id, bias);
-        }
-        self.passage(product + part.bias.map_or(0, |_| bias), product);
+        let product = self.price(Operation::Product { rows, inputs: part.inputs, outputs: part.outputs });
+        part.cores.into_iter().for_each(|core| self.gradient(core, product.into));
+        let bias = self.bias(part.bias, rows, part.outputs);
+        self.passage(product.forward + bias, product.through);
+    }
+
+    /// The gradient of a bias, if there is one; answers what it costs forward.
+    fn bias(&mut self, bias: Option<ParamId>, rows: usize, width: usize) -> u64 {
+        bias.map_or(0, |id| {
+            let Price { forward, into, .. } = self.price(Operation::Bias { rows, width });
+            self.gradient(id, into);
+            forward
+        })
     }
 
     /// Linear layers that read the same rows.
     fn linears(&mut self, parts: &[LinearPart], rows: usize) {
         self.bottlenecks(parts, Place::After, rows);
-        for part in parts {
-            self.gradient(part.weight, self.product(part.weight, rows));
-            if let Some(bias) = part.bias {
-                self.gradient(bias, flops([rows, part.outputs]));
-            }
+        let mut biases = 0;
+        for &part in parts {
+            let Price { into, .. } = self.product(part, rows);
+            self.gradient(part.weight, into);
+            biases += self.bias(part.bias, rows, part.outputs);
         }
         let adapters: Vec<[LinearPart; 2]> = parts.iter().filter_map(|part| part.low_rank()).collect();
         if !adapters.is_empty() {
             self.elementwise(rows * adapters.iter().map(|[_, up]| up.outputs).sum::<usize>());
-            adapters.iter().for_each(|[_, up]| self.gradient(up.weight, self.product(up.weight, rows)));
-            let ups: u64 = adapters.iter().map(|[_, up]| self.product(up.weight, rows)).sum();
-            self.passage(ups, ups);
-            adapters.iter().for_each(|[down, _]| self.gradient(down.weight, self.product(down.weight, rows)));
+            let [forward, through] = self.gradients(adapters.iter().map(|[_, up]| *up), rows);
+            self.passage(forward, through);
         }
-        let read = parts.iter().chain(adapters.iter().map(|[down, _]| down));
-        let products = read.map(|part| self.product(part.weight, rows)).sum();
-        let biases: u64 = parts.iter().filter(|part| part.bias.is_some()).map(|part| flops([rows, part.outputs])).sum();
-        self.passage(products + biases, products);
+        let [forward, through] = self.gradients(adapters.iter().map(|[down, _]| *down), rows);
+        let products: Vec<Price> = parts.iter().map(|part| self.product(*part, rows)).collect();
+        let of_parts = |of: fn(&Price) -> u64| products.iter().map(of).sum::<u64>();
+        self.passage(forward + of_parts(|it| it.forward) + biases, through + of_parts(|it| it.through));
         self.bottlenecks(parts, Place::Before, rows);
+    }
+
+    /// The gradients of layers' matrices; answers what it costs to pass through all of them, forward and back.
+    fn gradients(&mut self, parts: impl Iterator<Item = LinearPart>, rows: usize) -> [u64; 2] {
+        parts.fold([0; 2], |[forward, through], part| {
+            let price = self.product(part, rows);
+            self.gradient(part.weight, price.into);
+            [forward + price.forward, through + price.through]
+        })
     }
 
     fn bottlenecks(&mut self, parts: &[LinearPart], place: Place, rows: usize) {
@@ -165,28 +177,25 @@ impl Descent<'_> {
     }
 
     fn norm(&mut self, part: NormPart, rows: usize) {
-        let values = rows * self.elements(part.weight);
-        self.gradient(part.weight, flops([ELEMENTWISE, values]));
-        if let Some(bias) = part.bias {
-            self.gradient(bias, flops([values]));
-        }
-        self.elementwise(values);
+        let width = self.elements(part.weight);
+        let Price { forward, through, into } = self.price(Operation::Norm { rows, width });
+        self.gradient(part.weight, into);
+        // Its forward pass adds the bias where it is.
+        self.bias(part.bias, rows, width);
+        self.passage(forward, through);
     }
 
     /// The head down to the rows that it reads; answers what its matrix costs where that is also the table of tokens.
     fn head(&mut self, head: HeadParts, rows: usize, entries: usize) -> u64 {
         let HeadParts { dense, norm, last } = head;
         let width = self.elements(last.weight) / last.outputs;
-        let product = flops([2, rows, entries, width]);
+        let product = self.price(Operation::Product { rows, inputs: width, outputs: entries });
         let is_tied = last.weight == self.model.parts.tokens;
         if !is_tied {
-            self.gradient(last.weight, product);
+            self.gradient(last.weight, product.into);
         }
-        let bias = flops([rows, entries]);
-        if let Some(id) = last.bias {
-            self.gradient(id, bias);
-        }
-        self.passage(product + last.bias.map_or(0, |_| bias), product);
+        let bias = self.bias(last.bias, rows, entries);
+        self.passage(product.forward + bias, product.through);
         if let Some(part) = norm {
             self.norm(part, rows);
         }
@@ -194,7 +203,7 @@ impl Descent<'_> {
             self.elementwise(rows * part.outputs);
             self.linears(&[part], rows);
         }
-        if is_tied { product } else { 0 }
+        if is_tied { product.into } else { 0 }
     }
 
     /// Between the last block and the head.
@@ -218,8 +227,8 @@ impl Descent<'_> {
         });
         self.residual(block.attention_norm, |descent| {
             descent.linears(&[block.out], rows);
-            let [forward, through] = [ATTEND, ATTEND_BACK].map(|each| flops([each, pairs, spec.query_width()]));
-            descent.passage(forward, through);
+            let attention = descent.price(Operation::Attention { pairs, width: spec.query_width() });
+            descent.passage(attention.forward, attention.through);
             if let Positions::Rope { .. } = spec.embedding.positions {
                 descent.elementwise(rows * (spec.query_width() + spec.key_width()));
             }
@@ -248,14 +257,17 @@ impl Descent<'_> {
         if let Some(part) = parts.embedding_norm {
             self.norm(part, self.rows);
         }
-        let values = self.rows * self.model.spec.hidden_size;
+        let lookup = |width: usize| Operation::Lookup { rows: self.rows, width };
+        let [of_positions, of_tokens] = [lookup(self.model.spec.hidden_size), lookup(self.model.spec.embedding.width)];
         for table in [parts.positions, parts.types].into_iter().flatten() {
-            self.gradient(table, flops([values]));
+            let Price { into, .. } = self.price(of_positions);
+            self.gradient(table, into);
         }
         if let Some(part) = parts.project_in {
             self.linears(&[part], self.rows);
         }
-        self.gradient(parts.tokens, flops([self.rows, self.model.spec.embedding.width]).saturating_add(tied));
+        let Price { into, .. } = self.price(of_tokens);
+        self.gradient(parts.tokens, into.saturating_add(tied));
     }
 }
 

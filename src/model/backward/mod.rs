@@ -14,6 +14,7 @@
 
 mod cost;
 mod head;
+mod operation;
 mod recorder;
 mod reverse;
 mod tape;
@@ -37,6 +38,7 @@ use crate::{
     tensor::{Block, MatMut, MatRef, Sequences},
 };
 pub use cost::Work;
+pub use operation::Unit;
 use recorder::Recorder;
 use reverse::Reverse;
 use tape::Tape;

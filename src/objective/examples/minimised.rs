@@ -11,7 +11,7 @@ use super::{Examples, ExamplesError, Form, Learnt, Scored, passes, right};
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::{Differentiated, Gradients, Model, ModelError, Summand, Work},
+    model::{Differentiated, Gradients, Model, ModelError, Summand, Unit, Work},
     objective::{GenerationError, Scores},
     task::Metric,
 };
@@ -204,9 +204,9 @@ impl Minimised {
     ///
     /// # Panics
     /// As [`Minimised::slopes`].
-    pub fn work(&self, model: &Model, numbers: &[usize]) -> Result<Vec<Work>, ModelError> {
+    pub fn work(&self, model: &Model, numbers: &[usize], unit: Unit<'_>) -> Result<Vec<Work>, ModelError> {
         assert!(self.has_slopes(), "the gradient of {:?}", self.criterion);
-        self.examples.batch(Scored::Learnt, model, numbers).work(model)
+        self.examples.batch(Scored::Learnt, model, numbers).work(model, unit)
     }
 }
 

@@ -25,7 +25,7 @@ use super::{GenerationError, LabelError, Learnt, OptionBatch, Options, Scores, W
 use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
-    model::{ArchSpec, Differentiated, Gradients, Model, ModelError, Summand, Work},
+    model::{ArchSpec, Differentiated, Gradients, Model, ModelError, Summand, Unit, Work},
     task::{Encoded, Example, Judge, Metric, Objective, Place, Sequence, TaskError},
 };
 
@@ -266,10 +266,10 @@ impl ExampleBatch {
         }
     }
 
-    fn work(&self, model: &Model) -> Result<Vec<Work>, ModelError> {
+    fn work(&self, model: &Model, unit: Unit<'_>) -> Result<Vec<Work>, ModelError> {
         match self {
-            ExampleBatch::Continuations(batch) => batch.work(model),
-            ExampleBatch::Words(batch) => batch.work(model),
+            ExampleBatch::Continuations(batch) => batch.work(model, unit),
+            ExampleBatch::Words(batch) => batch.work(model, unit),
         }
     }
 

@@ -3,8 +3,8 @@
 //! *What it is.* [`Partition`] asks for the costs of a batch and for scores, selects, and keeps the selection until it is to be
 //! made again.
 //!
-//! *What must stay true.* A resumed run has the selection that the broken one had: it is part of the state, and both scores
-//! and costs are functions of the batch.
+//! *What must stay true.* A resumed run has the selection that the broken one had: it is part of the state, scores are functions
+//! of the batch, and so are costs, or the journal has them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     direction::{Direction, ParamId},
-    optim::{BatchId, Clock, OperatorCost, Oracle, OracleError, Share, StateVisitor, options::options},
+    optim::{BatchId, Clock, CostUnit, OperatorCost, Oracle, OracleError, Share, StateVisitor, options::options},
     tensor::Block,
 };
 
@@ -30,6 +30,8 @@ options! {
         backward_budget: BackwardBudget = BackwardBudget::Auto, "of a backward pass";
         /// Share of the backward pass that is paid for where budget is no more than the forward pass.
         budget_floor: Share = Share::new(0.05), "of a backward pass";
+        /// What costs are counted in: "time" is measured at the sizes of the batch, and comes out otherwise every time.
+        cost_unit: CostUnit = CostUnit::Flops, "";
         /// After how many steps parameters are selected anew; 0: once, at the first step.
         reselect_every: u64 = 0, "steps";
     }
@@ -69,12 +71,12 @@ impl Partition {
         selection: &Selection,
         first: impl Fn(Block<f32>) -> Direction,
     ) -> Result<Outcome, OracleError> {
-        let Selection { budget, backward_budget, budget_floor, reselect_every } = *selection;
+        let Selection { budget, backward_budget, budget_floor, cost_unit, reselect_every } = *selection;
         let is_old = reselect_every > 0 && clock.step + 1 >= self.since.saturating_add(reselect_every);
         if self.since > 0 && !is_old {
             return Ok(Outcome::Kept);
         }
-        let operators = oracle.backward_costs(batch)?;
+        let operators = oracle.backward_costs(batch, cost_unit)?;
         let budget = Budget { step: budget, backward: backward_budget, floor: budget_floor };
         let priced = Priced::new(&operators, &budget);
         let reachable = reachable(oracle, &operators, &priced);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     direction::Direction,
+    journal::{Record, Recorder},
     kernels::{Context, Isa},
     model::Model,
     noise::{Law, NoiseKey, Role},
@@ -314,12 +315,38 @@ fn moved_at_once(optimizer: &str, options: &str, objective: Objective) -> Vec<Pa
 }
 
 #[test]
+fn a_step_that_decided_by_times_is_taken_again_with_those_that_it_was_told() {
+    let (name, objective) = label_words();
+    let step = |recorded: Option<&Record>| {
+        let options = "lr = 1e-3\ncost_unit = \"time\"".parse().expect("TOML");
+        let mut optimizer = optim::find("green_trainer").and_then(|entry| entry.build(&options)).expect("an optimizer");
+        let mut oracle = oracle(name, objective, Criterion::Loss, Isa::fastest());
+        let mut recorder = match recorded {
+            Some(record) => Recorder::again(&mut oracle, record),
+            None => Recorder::new(&mut oracle),
+        };
+        let report = optimizer.step(&mut recorder, Clock { seed: 3, step: 0, steps: 1 }).expect("a step");
+        (recorder.record(1, &report), optimizer.partition().expect("a selection"))
+    };
+    let (first, selected) = step(None);
+    assert_eq!(step(Some(&first)), (first.clone(), selected.clone()));
+    // All but a few numbers are times, three of each operator. Where those above half of the model take a year, what is
+    // selected lies above them.
+    let mut slow = first.clone();
+    let operators = slow.values.len() / 3;
+    (0..operators / 2).for_each(|operator| slow.values[3 * operator + 1] = 3.2e16);
+    assert_ne!(step(Some(&slow)).1, selected);
+    let cut = Record { values: first.values[..operators].to_vec(), ..first };
+    assert!(std::panic::catch_unwind(|| step(Some(&cut))).is_err(), "a record without the times");
+}
+
+#[test]
 fn what_moves_by_gradients_of_a_model_is_within_the_budget() {
     for (objective, share) in OBJECTIVES.into_iter().flat_map(|objective| [0.1, 0.4, 0.8].map(|of| (objective, of))) {
         let moved = moved_at_once("green_trainer", &format!("lr = 1e-3\nbackward_budget = {share}"), objective);
         let mut oracle = oracle(checkpoints(objective)[0], objective, Criterion::Loss, Isa::fastest());
         let batch = oracle.draw(Pool::Train, None).expect("a batch");
-        let costs = oracle.backward_costs(batch).expect("costs");
+        let costs = oracle.backward_costs(batch, CostUnit::Flops).expect("costs");
         let has_moved = |operator: &OperatorCost| operator.parameter.is_some_and(|id| moved.contains(&id));
         let deepest = costs.iter().rposition(has_moved).expect("something moves");
         let spent = costs[..=deepest].iter().map(|operator| operator.cost.through).sum::<u64>()
@@ -388,7 +415,7 @@ fn an_accuracy_is_counted_in_examples_and_has_no_slopes() {
         let ids = oracle.tuned.trainable().to_vec();
         let answer = oracle.gradients(batch, &[(1.0, Displacement::default())], &ids, &mut sink);
         assert!(matches!(answer, Err(OracleError::NoGradients)) && sink.taken.is_empty());
-        assert!(matches!(oracle.backward_costs(batch), Err(OracleError::NoGradients)));
+        assert!(matches!(oracle.backward_costs(batch, CostUnit::Flops), Err(OracleError::NoGradients)));
     }
 }
 

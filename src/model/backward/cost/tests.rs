@@ -6,7 +6,11 @@ use crate::{
     kernels::{Context, Isa, Mask},
     model::{
         Gradients, Kept, Summand,
-        backward::{Rows, tape::Step},
+        backward::{
+            Rows,
+            operation::{ATTEND_BACK, ELEMENTWISE},
+            tape::Step,
+        },
     },
     testing::{
         adapters::{adapted, bottlenecked},
@@ -75,7 +79,7 @@ fn unwound(model: &Model, wrt: &[ParamId]) -> u64 {
 /// What the parameters `wrt` cost according to the model's list.
 fn counted(model: &Model, wrt: &[ParamId]) -> u64 {
     let (batch, read) = batch(model);
-    let work = model.work(&batch, read.len(), model.spec.outputs()).expect("a head");
+    let work = model.work(&batch, read.len(), model.spec.outputs(), Unit::Flops).expect("a head");
     let is_asked = |work: &Work| work.parameter.is_some_and(|id| wrt.contains(&id));
     let deepest = work.iter().rposition(is_asked).expect("every parameter is in the list");
     let above = work[..deepest].iter().map(|work| work.through).sum::<u64>();
@@ -126,7 +130,7 @@ fn every_parameter_stands_once() {
     let adapted = ["llama", "bert-cls"].map(|name| bottlenecked(&directory(name), (6, 2), None, 3));
     for model in NAMES.into_iter().filter_map(open).chain(adapted) {
         let (batch, read) = batch(&model);
-        let work = model.work(&batch, read.len(), model.spec.outputs()).expect("a head");
+        let work = model.work(&batch, read.len(), model.spec.outputs(), Unit::Flops).expect("a head");
         let mut found: Vec<ParamId> = work.iter().filter_map(|work| work.parameter).collect();
         found.sort_unstable();
         assert_eq!(found, params(&model));
@@ -171,4 +175,20 @@ fn a_query_is_counted_with_the_keys_that_it_sees() {
     assert_eq!(pairs(&spec(Mask::Causal), &batch), sum(7) + sum(2));
     // Queries 0, 1 and 2 see 1, 2 and 3 keys, all others 3.
     assert_eq!(pairs(&spec(Mask::Window(3)), &batch), (sum(3) + 4 * 3) + sum(2));
+}
+
+#[test]
+fn times_are_those_of_the_same_operations_and_nothing_that_counts_is_free() {
+    let cx = Context::new(Isa::fastest());
+    for (name, model) in NAMES.into_iter().filter_map(|name| Some((name, open(name)?))) {
+        let (batch, read) = batch(&model);
+        let of = |unit| model.work(&batch, read.len(), model.spec.outputs(), unit).expect("a head");
+        let (counted, timed) = (of(Unit::Flops), of(Unit::Nanoseconds(&cx)));
+        assert_eq!(counted.len(), timed.len(), "{name}");
+        for (at, (counted, timed)) in counted.iter().zip(&timed).enumerate() {
+            assert_eq!(counted.parameter, timed.parameter, "{name}, {at}");
+            let has = |work: &Work| [work.forward, work.through, work.into].map(|cost| cost > 0);
+            assert_eq!(has(counted), has(timed), "{name}, {at}: {counted:?} {timed:?}");
+        }
+    }
 }
