@@ -172,7 +172,8 @@ impl<'w> Mode<'w> for Pass<'_, 'w> {
             Some(cache) => {
                 let Inputs { q, k, v } = inputs;
                 // Keys before those of the batch are the cache's, sequence by sequence.
-                for (sequence, range) in rows.batch.sequences().iter().enumerate() {
+                let going_on = rows.batch.sequences().iter().enumerate().filter(|(_, range)| !range.is_empty());
+                for (sequence, range) in going_on {
                     let [k, v] = cache.extend(index, sequence, [k, v], range.clone());
                     let queries = Sequences::from_lengths([range.len()]);
                     let keys = Sequences::from_lengths([rows.starts[sequence] + range.len()]);

@@ -46,10 +46,15 @@ impl Examples {
     ) -> Result<(), ExamplesError> {
         let lane = Displacement::default();
         let scores = self.score(model, cx, numbers, std::slice::from_ref(&lane))?.remove(0);
-        for (&number, (loss, correct)) in numbers.iter().zip(scores.losses.into_iter().zip(scores.correct)) {
-            let Evaluation { tally, loss: sum, weight } = &mut *evaluation;
-            match &self.answers {
-                Some(answers) => tally.add(answers.score(model, cx, number, &lane)?),
+        let written = match &self.answers {
+            Some(answers) => answers.scores(model, cx, numbers, &lane)?,
+            None => Vec::new(),
+        };
+        for (at, (loss, correct)) in scores.losses.into_iter().zip(scores.correct).enumerate() {
+            let (number, Evaluation { tally, loss: sum, weight }) = (numbers[at], &mut *evaluation);
+            match written.get(at) {
+                Some(Ok(score)) => tally.add(*score),
+                Some(Err(error)) => return Err(ExamplesError::Generation(Box::new((*error).into()))),
                 None if self.metric == Metric::Perplexity => tally.add_loss(loss, self.weight(number)),
                 None => tally.add(f64::from(u8::from(correct))),
             }

@@ -12,7 +12,7 @@ use crate::{
     direction::{DirectionSet, Displacement},
     kernels::Context,
     model::{Differentiated, Gradients, Model, ModelError, Summand, Unit, Work},
-    objective::{GenerationError, Scores},
+    objective::Scores,
     task::Metric,
 };
 
@@ -134,16 +134,18 @@ impl Minimised {
                 Ok(scores.into_iter().map(|scores| scores.losses).collect())
             }
             (Criterion::Accuracy | Criterion::F1, Some(answers)) => {
-                let loss = |number: usize, lane: &Displacement| match answers.score(model, cx, number, lane) {
-                    Err(ExamplesError::Generation(error)) if matches!(*error, GenerationError::NotANumber(_)) => {
-                        Ok(f64::NAN)
+                let losses = |numbers: &[usize], lane: &Displacement| -> Result<Vec<f64>, ExamplesError> {
+                    let scores = answers.scores(model, cx, numbers, lane)?;
+                    Ok(scores.into_iter().map(|score| 1.0 - score.unwrap_or(f64::NAN)).collect())
+                };
+                let of_lane = |lane: &Displacement| {
+                    if !lane.is_per_example() {
+                        return losses(numbers, lane);
                     }
-                    result => result.map(|score| 1.0 - score),
+                    let own = |(at, number)| losses(std::slice::from_ref(number), &lane.of_example(first + at));
+                    let each: Result<Vec<_>, _> = numbers.iter().enumerate().map(own).collect();
+                    Ok(each?.concat())
                 };
-                let own = |(at, &number): (usize, &usize), lane: &Displacement| {
-                    if lane.is_per_example() { loss(number, &lane.of_example(first + at)) } else { loss(number, lane) }
-                };
-                let of_lane = |lane| numbers.iter().enumerate().map(|example| own(example, lane)).collect();
                 lanes.iter().map(of_lane).collect()
             }
             (Criterion::Accuracy | Criterion::F1, None) => {
