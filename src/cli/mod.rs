@@ -85,7 +85,7 @@ struct Global {
 enum Command {
     /// Run several optimizers on one job with the same budget, and report which to take
     Compare(compare::Arguments),
-    /// Fine-tune a small model that is made on the spot; under a minute, no download
+    /// Fine-tune a small model that is within the program; under a minute, no download
     Demo(demo::Arguments),
     /// Write logits, losses or slopes of given tokens to a safetensors file, to compare engines
     Dump(dump::Arguments),

@@ -78,6 +78,15 @@ fn the_demo_ends_in_its_expected_digest_and_has_learnt() {
 }
 
 #[test]
+fn the_model_of_the_demo_is_what_its_pretraining_makes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = run(zofo().args(["demo", "--pretrain", "--json", "--output"]).arg(dir.path().join("demo")));
+    assert_eq!((code(&output), &json(&output)["ok"]), (0, &Value::Bool(true)), "{output:?}");
+    let output = run(zofo().args(["demo", "--pretrain", "--prepare"]));
+    assert_eq!(code(&output), 2, "one or the other: {output:?}");
+}
+
+#[test]
 fn an_unknown_instruction_set_is_a_usage_error_that_names_the_choices() {
     let output = run(zofo().args(["--isa", "sse2", "verify"]));
     let message = String::from_utf8(output.stderr.clone()).expect("UTF-8");

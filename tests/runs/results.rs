@@ -147,7 +147,7 @@ fn a_plan_says_what_a_step_takes() {
     let (bench, _) = bench();
     let mut plan = zofo(&["plan", "--json"]);
     let plan = json(&plan.arg(bench.path("run.toml")).output().expect("zofo"));
-    assert_eq!((plan["evaluations"].as_u64(), plan["steps"].as_u64()), (Some(8), Some(1500)));
+    assert_eq!((plan["evaluations"].as_u64(), plan["steps"].as_u64()), (Some(8), Some(600)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The demo's model: a small Llama with random weights and a tokenizer of whole words, as a Hugging Face directory.
+//! The demo's model: a small Llama and its tokenizer of whole words, as a Hugging Face directory.
 
 use std::{fs, path::Path};
 
@@ -18,24 +18,34 @@ const HIDDEN: usize = 32;
 const FFN: usize = 64;
 const SEED: u64 = 1;
 const UNKNOWN: &str = "<unk>";
+const CONFIG: &str = "config.json";
 
-/// Writes the model to `dir`.
-pub(super) fn write(dir: &Path, cx: &Context) -> Result<(), Failure> {
+/// The file of weights in a model directory.
+pub(super) const WEIGHTS: &str = "model.safetensors";
+
+/// The weights after pretraining, as [`super::pretraining`] makes them.
+pub(super) const PRETRAINED: &[u8] = include_bytes!("pretrained.safetensors");
+
+/// Writes the model with these weights to `dir`.
+pub(super) fn write(dir: &Path, weights: &[u8]) -> Result<(), Failure> {
     fs::create_dir_all(dir).map_err(|source| TrainError::Write { path: dir.to_owned(), source })?;
-    let config = dir.join("config.json");
-    replace_file(&config, format!("{:#}\n", configuration()).as_bytes())?;
+    replace_file(&dir.join(CONFIG), format!("{:#}\n", configuration()).as_bytes())?;
     replace_file(&dir.join("tokenizer.json"), format!("{:#}\n", tokenizer()).as_bytes())?;
+    replace_file(&dir.join(WEIGHTS), weights)?;
+    Ok(())
+}
 
-    let (spec, names) = families::read(&Config::read(&config)?)?;
+/// Weights that nothing has been learnt with.
+pub(super) fn noise(cx: &Context) -> Result<Vec<u8>, Failure> {
+    let config = Config::parse(Path::new(CONFIG), configuration().to_string().as_bytes())?;
+    let (spec, names) = families::read(&config)?;
     let (_, params) = Parts::of(&spec, &Tensors::new(names, |_| true));
     let values: Vec<(&Param, Vec<f32>)> = params.iter().map(|(_, param)| (param, values(param, cx))).collect();
     let tensors = values.iter().map(|(param, values)| {
         let view = TensorView::new(Dtype::F32, param.shape().to_vec(), bytemuck::cast_slice(values));
         (param.name(), view.expect("as many values as the shape says"))
     });
-    let bytes = safetensors::serialize(tensors, None).expect("tensors of distinct names");
-    replace_file(&dir.join("model.safetensors"), &bytes)?;
-    Ok(())
+    Ok(safetensors::serialize(tensors, None).expect("tensors of distinct names"))
 }
 
 /// What a parameter begins as: ones for norms, else noise of a variance that keeps that of what goes in.

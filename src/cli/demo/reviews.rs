@@ -35,7 +35,7 @@ const OTHERS: [&str; 10] = ["the", "is", "a", "with", ",", ".", "It", "was", "gr
 /// A row of the data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Review {
-    sentence: String,
+    pub(super) sentence: String,
     label: usize,
 }
 
