@@ -6,8 +6,8 @@
 //!
 //! Every row has a process of its own. In each round a forward pass of the batch and a step take turns; a figure in passes is the
 //! median of ratios of one round. Ideal are the passes that a step asked for and nothing else: a loss is one, an exact slope
-//! one beside that of its loss, a gradient one and the FLOPs of its way back. What happens every so many steps, such as new
-//! factors or a projection, happens in the round that warms up or not at all.
+//! one beside that of its loss, a gradient the one that it begins with, so that over ideal its way back shows. What happens
+//! every so many steps, such as new factors or a projection, happens in the round that warms up or not at all.
 
 #[path = "shape/random.rs"]
 mod random;
@@ -20,18 +20,14 @@ use std::{
     hint::black_box,
     path::Path,
     process::{Command, Stdio},
-    sync::Arc,
     time::Instant,
 };
 
 use zofo::{
-    direction::{DirectionSet, Displacement, ParamId},
+    direction::Displacement,
     kernels::Context,
     model::Model,
-    optim::{
-        BatchId, Clock, CommitReport, CostUnit, GradientSink, Losses, OperatorCost, Oracle, OracleError, Pool,
-        REGISTRY, Space, Tunes, find,
-    },
+    optim::{Clock, Oracle, Pool, REGISTRY, Tunes, find},
     simd::Isa,
     train::{LiveOracle, Resident, TuneConfig, Tuned, trainable},
     weights::Precision,
@@ -57,82 +53,10 @@ const MORE: [(&str, &str); 8] = [
     ("adamw", "in_place = true"),
 ];
 
-/// An oracle that counts what it is asked for, in forward passes of the batch.
-struct Counted<'a> {
-    inner: &'a mut LiveOracle,
-    passes: f64,
-}
-
-impl Counted<'_> {
-    /// The way back of a gradient of some parameters, in forward passes by FLOPs.
-    fn way_back(&mut self, batch: BatchId, wrt: &[ParamId]) -> Result<f64, OracleError> {
-        let operators = self.inner.backward_costs(batch, CostUnit::Flops)?;
-        let is_wanted = |operator: &OperatorCost| operator.parameter.is_some_and(|id| wrt.contains(&id));
-        // Nothing goes through the deepest operator whose parameter is asked for.
-        let deepest = operators.iter().rposition(is_wanted).unwrap_or(0);
-        let through: u64 = operators[..deepest].iter().map(|operator| operator.cost.through).sum();
-        let into: u64 =
-            operators.iter().filter(|operator| is_wanted(operator)).map(|operator| operator.cost.into).sum();
-        let forward: u64 = operators.iter().map(|operator| operator.cost.forward).sum();
-        Ok((through + into) as f64 / forward as f64)
-    }
-}
-
-impl Oracle for Counted<'_> {
-    fn space(&self) -> &dyn Space {
-        self.inner.space()
-    }
-    fn draw(&mut self, pool: Pool, size: Option<usize>) -> Result<BatchId, OracleError> {
-        self.inner.draw(pool, size)
-    }
-    fn epoch(&mut self, batch: BatchId) -> Result<u64, OracleError> {
-        self.inner.epoch(batch)
-    }
-    fn batch_size(&mut self, batch: BatchId) -> Result<usize, OracleError> {
-        self.inner.batch_size(batch)
-    }
-    fn losses(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
-        self.passes += probes.len() as f64;
-        self.inner.losses(batch, probes)
-    }
-    fn losses_by_example(&mut self, batch: BatchId, probes: &[Displacement]) -> Result<Vec<Losses>, OracleError> {
-        self.passes += probes.len() as f64;
-        self.inner.losses_by_example(batch, probes)
-    }
-    fn slopes(&mut self, batch: BatchId, along: &[Arc<DirectionSet>]) -> Result<(Losses, Vec<Losses>), OracleError> {
-        self.passes += 1.0 + along.len() as f64;
-        self.inner.slopes(batch, along)
-    }
-    fn slopes_by_example(
-        &mut self,
-        batch: BatchId,
-        along: &[Arc<DirectionSet>],
-    ) -> Result<(Losses, Vec<Losses>), OracleError> {
-        self.passes += 1.0 + along.len() as f64;
-        self.inner.slopes_by_example(batch, along)
-    }
-    fn gradients(
-        &mut self,
-        batch: BatchId,
-        at: &[(f64, Displacement)],
-        wrt: &[ParamId],
-        sink: &mut dyn GradientSink,
-    ) -> Result<Vec<Losses>, OracleError> {
-        self.passes += at.len() as f64 * (1.0 + self.way_back(batch, wrt)?);
-        self.inner.gradients(batch, at, wrt, sink)
-    }
-    fn backward_costs(&mut self, batch: BatchId, unit: CostUnit) -> Result<Vec<OperatorCost>, OracleError> {
-        self.inner.backward_costs(batch, unit)
-    }
-    fn commit(&mut self, update: &Displacement) -> Result<CommitReport, OracleError> {
-        self.inner.commit(update)
-    }
-}
-
 /// What a row's process found.
 struct Found {
     /// Passes that a step asked for.
-    ideal: f64,
+    ideal: usize,
     /// Seconds of a step.
     seconds: f64,
     /// The same in passes.
@@ -158,20 +82,19 @@ impl Found {
         let tuned = Tuned::new(model, cx, trainable).with_precision(Precision::F32, 0).expect("private copies");
         let texts = texts::texts(tuned.model());
         let mut oracle = LiveOracle::new(tuned, texts, (SEQUENCES, 0), ACTIVATIONS);
-        let (mut ideal, mut seconds, mut passes) = (0.0, Vec::new(), Vec::new());
+        let (mut ideal, mut seconds, mut passes) = (0, Vec::new(), Vec::new());
         for step in 0..=ROUNDS {
             let batch = oracle.draw(Pool::Train, None).expect("a batch");
             let begin = Instant::now();
             black_box(oracle.losses(batch, &[Displacement::default()]).expect("a loss"));
             let pass = begin.elapsed().as_secs_f64();
-            let mut counted = Counted { inner: &mut oracle, passes: 0.0 };
             let begin = Instant::now();
-            let report = optimizer.step(&mut counted, Clock { seed: 0, step, steps: ROUNDS + 1 }).expect("a step");
+            let report = optimizer.step(&mut oracle, Clock { seed: 0, step, steps: ROUNDS + 1 }).expect("a step");
             let took = begin.elapsed().as_secs_f64();
             assert!(!report.nonfinite, "a step of {name} met what is not finite");
             // The first round warms caches and scratch memory, and draws what lives longer than a step.
             if step > 0 {
-                ideal = counted.passes;
+                ideal = report.evaluations;
                 seconds.push(took);
                 passes.push(took / pass);
             }
@@ -190,7 +113,7 @@ impl Found {
         let [ideal, seconds, passes, peak] = words[..] else { panic!("four numbers: {line:?}") };
         let number = |word: &str| word.parse().expect("a number");
         Found {
-            ideal: number(ideal),
+            ideal: ideal.parse().expect("passes"),
             seconds: number(seconds),
             passes: number(passes),
             peak: peak.parse().expect("bytes"),
@@ -216,8 +139,8 @@ fn main() {
         let Found { ideal, seconds, passes, peak } = Found::by_process(name, options);
         let label = if options.is_empty() { format!("`{name}`") } else { format!("`{name}`, `{options}`") };
         println!(
-            "| {label} | {ideal:.2} | {seconds:.3} s | {passes:.2} | {:.3} | {} MB | {:.3} |",
-            passes / ideal,
+            "| {label} | {ideal} | {seconds:.3} s | {passes:.2} | {:.3} | {} MB | {:.3} |",
+            passes / ideal as f64,
             peak / 1_000_000,
             peak as f64 / mezo as f64,
         );
