@@ -22,7 +22,7 @@ if [[ -z $file ]]; then
 fi
 echo "$SHA256  $file" | sha256sum --check --quiet
 
-# What `zofo train` asks of the task gsm8k, with the end of text behind the answer.
+# The words of the task gsm8k. Training puts a model's chat template, if it has one, around them; the task does not.
 as_completions() {
     sed -E 's/^\{"question": "(.*)", "answer": "(.*)"\}$/{"prompt": "Question: \1\\nAnswer:", "completion": " \2"}/'
 }
